@@ -1,0 +1,3 @@
+module github.com/shakedown-go/shakedown
+
+go 1.26

@@ -1,0 +1,263 @@
+// Package harness is the contract of shakedown: the data that every part reads and
+// writes, and the few interfaces behind which targets, faults, probes, detectors and
+// sources stand.
+//
+// Three plain types carry everything. A Case is the plan of one experiment, a Record is
+// what happened when it was played, and a Judgement is what a detector made of the
+// record. An error always says that the harness could not do its work; what the target
+// did wrong is an Event first and a Finding then.
+package harness
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+// Caps are the abilities of a target, and what a fault or a detector needs of one.
+type Caps uint32
+
+// The abilities of a target.
+const (
+	CapLinks  Caps = 1 << iota // its dependencies stand behind links
+	CapProcs                   // its processes can be ended and paused
+	CapAgent                   // the agent inside the service answers
+	CapRace                    // it was built with the race detector
+	CapOutput                  // what it prints is seen
+)
+
+// Has reports whether c has every ability in need.
+func (c Caps) Has(need Caps) bool { return c&need == need }
+
+// Target is a system under test as described: it can be started any number of times.
+type Target struct {
+	Name, Doc string
+	Caps      Caps
+	Build     Build
+	Env       map[string]string // what Start will use: rung and version per dependency, bugs
+	Ops       []Op
+	Links     []string // names that World.Link knows
+	Procs     []string // names that World.Proc knows
+	Start     func(context.Context, Setup) (Instance, error)
+}
+
+// Op returns the op of that name, or nil.
+func (t *Target) Op(name string) *Op {
+	for i := range t.Ops {
+		if t.Ops[i].Name == name {
+			return &t.Ops[i]
+		}
+	}
+	return nil
+}
+
+// Setup is what one start of a target is given.
+type Setup struct {
+	Env  map[string]string // the case's env; zero means the target's own
+	Emit func(Event)       // takes output, exit and login events at any time until Stop returns
+}
+
+// Op is one thing that a client can ask of a target.
+type Op struct {
+	Name, Doc string
+	Mutates   bool // it may change state, so a lost reply leaves its outcome unknown
+	Params    []Param
+}
+
+// Param is one argument of an op or a fault.
+type Param struct {
+	Name, Doc string
+	Default   string   // in case text; "" for none
+	Optional  bool     // a case may leave it out, though it has no default
+	Domain    Domain   // draws, mutates and simplifies values; nil where From or Of says it all
+	From      []string // where the value comes from: "create_order.id" is the field id of that op's reply
+	Of        Of       // the value names a link or a process of the target
+}
+
+// Of says what kind of thing of the target a parameter's value names.
+type Of uint8
+
+// The kinds of things that a parameter can name.
+const (
+	OfNothing Of = iota
+	OfLink
+	OfProc
+)
+
+// Names returns the values that a parameter of this kind can have on t.
+func (o Of) Names(t *Target) []string {
+	switch o {
+	case OfLink:
+		return t.Links
+	case OfProc:
+		return t.Procs
+	}
+	return nil
+}
+
+// Instance is one running copy of a target.
+type Instance interface {
+	World
+	// Client logs a lane in, where the target wants that, and returns its client.
+	Client(ctx context.Context, lane string) (Client, error)
+	// Reset brings stores and links back to where they were after the start.
+	Reset(context.Context) error
+	// Quiesce waits until the target is at rest after a case and has handed over all
+	// its output. Worn is not empty where this process life can serve no further case,
+	// and says why.
+	Quiesce(context.Context) (worn string, err error)
+	// Stop ends everything that Start began; it may be called twice.
+	Stop(context.Context) error
+}
+
+// World is what faults and probes see of an instance.
+type World interface {
+	Link(name string) (Link, error)
+	Proc(name string) (Proc, error)
+	Agent(proc string) (Agent, error)
+}
+
+// Client is the calling end of one lane. It is used by one goroutine at a time.
+type Client interface {
+	// Call asks for op with arguments in which no reference is left. It emits a
+	// Forwarded event before the first byte is written. A call that fails is a Reply;
+	// an error says that the call could not be made at all.
+	Call(ctx context.Context, op string, args Args, emit func(Event)) (Reply, error)
+	// Close lets go of the client's connections.
+	Close()
+}
+
+// Reply is how a call ended.
+type Reply struct {
+	Outcome Kind        // OK, Fail or Unknown
+	Status  int         // HTTP status; 0 where no reply came
+	Expect  bool        // the target's description allows this status while nothing is injected
+	Body    []byte      // what came back, bounded by the client
+	Header  http.Header // nil where no reply came
+	Error   string      // transport error in the client's words
+}
+
+// Agent answers questions from inside a service.
+type Agent interface {
+	// Ask returns the answer to one question; "goroutines" is a full dump.
+	Ask(ctx context.Context, question string) ([]byte, error)
+}
+
+// Proc is the process tree of one part of a target.
+type Proc interface {
+	// Kill ends the whole tree at once, as a crash does, and returns how many
+	// processes that were. Restart brings the part back and waits until it is ready.
+	Kill(context.Context) (n int, restart func(context.Context) error, err error)
+	// Pause stops the whole tree and returns how many processes were then seen stopped.
+	Pause(context.Context) (n int, resume func(context.Context) error, err error)
+}
+
+// Fault is one way to disturb a target.
+type Fault struct {
+	Name, Doc string
+	Needs     Caps
+	Effect    Effect
+	Params    []Param
+	Inject    func(ctx context.Context, w World, args Args, rng *rand.Rand) (Injection, error)
+}
+
+// Injection is a fault in force.
+type Injection struct {
+	// Heal ends the fault. It is called exactly once.
+	Heal func(context.Context) error
+	// Acted counts what the fault has touched so far, in Unit: the proof that it took
+	// effect. It may be called after Heal, and 0 then means that the fault did nothing.
+	Acted func() int64
+	// Unit is what Acted counts: bytes, connections, processes.
+	Unit string
+}
+
+// Effect says what a fault can do to an operation that meets it.
+type Effect uint8
+
+// The effect classes, for the oracles that must know what an unknown outcome may mean.
+const (
+	EffectNone        Effect = iota // nothing is lost: late at most
+	EffectNotExecuted               // the operation did not reach the dependency
+	EffectAckLost                   // it was executed and its acknowledgement lost
+	EffectMaybe                     // either of the two
+	EffectDuplicate                 // it may have been executed twice
+)
+
+func (e Effect) String() string {
+	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate"}[e]
+}
+
+// Detector judges records. Detect is a pure function of the record.
+type Detector struct {
+	Name, Doc string
+	Needs     Caps
+	Minimum   int  // a campaign passes it only if Checked adds up to this
+	Proof     bool // one sighting proves the finding, even where it cannot be shown again
+	Detect    func(*Record) Judgement
+}
+
+// Judgement is what a detector made of a record. One that checked nothing is not a pass.
+type Judgement struct {
+	Findings []Finding `json:"findings,omitempty"`
+	Checked  int       `json:"checked"`
+	Unsure   []string  `json:"unsure,omitempty"` // what could not be decided, and why
+}
+
+// Finding is one violation. Its signature is its identity: it holds no address, number,
+// time or line, and is the same on every machine.
+type Finding struct {
+	Detector  string   `json:"detector"`
+	Signature string   `json:"signature"`
+	Title     string   `json:"title"`
+	Detail    string   `json:"detail,omitempty"`   // the report, dump or reply that shows it
+	Evidence  []uint64 `json:"evidence,omitempty"` // Seq of the events that show it
+}
+
+// Probe measures a world; what it sees becomes events of the record.
+type Probe struct {
+	Name, Doc string
+	Needs     Caps
+	When      When
+	Every     time.Duration // between two samples; zero means one sample
+	Times     int           // how many samples; zero means one
+	Sample    func(context.Context, World) ([]Event, error)
+}
+
+// When says at which moment of a case a probe samples.
+type When uint8
+
+// The moments at which probes sample.
+const (
+	AtStart    When = iota // before the first step
+	AtQuiesced             // after the last step, when the target is at rest
+	AtStuck                // while a call has passed its deadline
+)
+
+// Source proposes cases.
+type Source interface {
+	// Next returns the next case to play; false says that there is none left.
+	Next() (Case, bool)
+	// Learn is told of every record played. Findings is not empty where the record is
+	// that of a bug's minimal case: what triggers it should then be drawn rarely.
+	Learn(rec *Record, proven []Finding)
+}
+
+// Sink takes bugs: once when first seen, again when minimal.
+type Sink interface {
+	Put(context.Context, Bug, *Record) error
+}
+
+// Bug is a finding with its proof.
+type Bug struct {
+	Finding
+	First     Case          // the case that showed it first
+	Case      Case          // the smallest case known
+	Minimal   bool          // nothing more can be taken away from Case
+	Shown     int           // of Replays, how many showed it
+	Replays   int           // how often Case was played in fresh processes
+	Proven    bool          // shown again, or beyond doubt by itself
+	Seen      int           // records of the campaign that showed it
+	FirstSeen time.Duration // search time until it was first seen
+}

@@ -1,0 +1,87 @@
+// Package spec reads shakedown.yaml, the description of a service: how it is built and
+// started, what it depends on, and what can be asked of it.
+package spec
+
+import (
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// File is a shakedown.yaml.
+type File struct {
+	Path string `yaml:"-"` // of the file itself, absolute
+	Dir  string `yaml:"-"` // the directory it stands in; every path in it is relative to this
+
+	Service      Service               `yaml:"service"`
+	Dependencies map[string]Dependency `yaml:"dependencies"`
+	API          API                   `yaml:"api"`
+	// Allow lists hosts other than loopback that the service or a dependency may be at.
+	Allow []string `yaml:"allow"`
+}
+
+// Service says how the service is built and started. In Env and Args {{listen}} is the
+// address to listen on, {{link.NAME}} the address of a dependency's link, {{bugs}} what
+// --bugs switched on, {{dir}} the directory of the file.
+type Service struct {
+	Build   string            `yaml:"build"` // Go main package, as a path from Dir
+	Args    []string          `yaml:"args"`
+	Env     map[string]string `yaml:"env"`
+	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready
+	Within  Duration          `yaml:"ready_within"` // zero means 30s
+	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means 2s
+}
+
+// Dependency is one store behind a link.
+type Dependency struct {
+	Engine  string `yaml:"engine"`  // redis, postgres
+	Provide string `yaml:"provide"` // auto, local, embedded, url; zero means auto
+	URL     string `yaml:"url"`     // for provide: url
+	Init    string `yaml:"init"`    // postgres: SQL file that makes the state every case starts from
+	Version string `yaml:"version"` // wanted major version, "15"; zero takes what is there
+}
+
+// API says what can be asked of the service.
+type API struct {
+	Login *Login         `yaml:"login"`
+	Ops   map[string]*Op `yaml:"ops"`
+}
+
+// Login is done once for each lane at the start of a case.
+type Login struct {
+	Op    string `yaml:"op"`
+	Token string `yaml:"token"` // "{{reply.token}}": the field of the login's reply
+	// Header is what every later call of the lane carries; zero means
+	// "Authorization: Bearer {{token}}".
+	Header string `yaml:"header"`
+}
+
+// Op is one request. Params are keyed as arguments are in a case: path.id, query.q,
+// header.X-Y, body.items.0.sku, or body for the whole of it.
+type Op struct {
+	Doc     string            `yaml:"doc"`
+	Request string            `yaml:"request"` // "POST /orders/{order}/pay"
+	Mutates *bool             `yaml:"mutates"` // zero: every method but GET, HEAD and OPTIONS does
+	Params  map[string]*Param `yaml:"params"`
+	Expect  []int             `yaml:"expect"` // the statuses allowed while nothing is injected; zero: all below 500, and 501, 503, 505
+}
+
+// Param is a parameter's domain: exactly one of its kinds is set.
+type Param struct {
+	Int      string   `yaml:"int"`      // "1..100"
+	OneOf    []any    `yaml:"oneof"`    // JSON scalars
+	Pattern  string   `yaml:"pattern"`  // a regular expression whose matches are drawn
+	Text     string   `yaml:"text"`     // "0..20": characters of free text
+	Bool     bool     `yaml:"bool"`     // true or false
+	Value    any      `yaml:"value"`    // always this; {{lane}} in it is the lane
+	Unique   string   `yaml:"unique"`   // this prefix and a token that is new in each case
+	From     []string `yaml:"from"`     // "create_order.id": a field of an earlier reply
+	Optional bool     `yaml:"optional"` // may be left out
+}
+
+// Duration is a time.Duration that is written as 200ms.
+type Duration time.Duration
+
+// HarnessOps returns the ops of the API as the contract has them, sorted by name.
+// It is implemented in ops.go.
+var _ = harness.Op{}
