@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -135,6 +136,60 @@ func (c Case) Normalize() Case {
 		}
 	}
 	return c
+}
+
+// MarshalText writes the case file.
+func (c Case) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads a case file.
+func (c *Case) UnmarshalText(b []byte) (err error) {
+	*c, err = ParseCase(b)
+	return err
+}
+
+// Join returns one case that plays all of them, one after another, with a reset between
+// two. Labels get a prefix, so that no two are the same.
+func Join(cases ...Case) Case {
+	last := cases[len(cases)-1]
+	out := last.Clone()
+	out.Steps = nil
+	group := 0
+	for i, c := range cases {
+		if i > 0 {
+			out.Steps = append(out.Steps, Step{Verb: VerbReset})
+		}
+		prefix := fmt.Sprintf("c%d_", i)
+		next := group
+		for _, s := range c.Clone().Steps {
+			if s.Label != "" {
+				s.Label = prefix + s.Label
+			}
+			if s.Verb == VerbHeal {
+				s.Name = prefix + s.Name
+			}
+			for j := range s.Args {
+				s.Args[j].Value = s.Args[j].Value.prefixed(prefix)
+			}
+			if s.Group != 0 {
+				s.Group += group
+				next = max(next, s.Group)
+			}
+			out.Steps = append(out.Steps, s)
+		}
+		group = next
+	}
+	return out.Normalize()
+}
+
+// prefixed returns the value with a prefix before every label it refers to.
+func (v Value) prefixed(prefix string) Value {
+	switch v.Form {
+	case FormRef:
+		v.Text = prefix + v.Text
+	case FormText:
+		v.Text = reference.ReplaceAllStringFunc(v.Text, func(m string) string { return "{{" + prefix + m[2:] })
+	}
+	return v
 }
 
 // References returns the labels that a value refers to.

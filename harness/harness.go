@@ -244,7 +244,8 @@ type Source interface {
 	Learn(rec *Record, proven []Finding)
 }
 
-// Sink takes bugs: once when first seen, again when minimal.
+// Sink takes bugs: once when first seen, with no replays yet, and again when the proof is
+// done or has been given up.
 type Sink interface {
 	Put(context.Context, Bug, *Record) error
 }
@@ -252,12 +253,12 @@ type Sink interface {
 // Bug is a finding with its proof.
 type Bug struct {
 	Finding
-	First     Case          // the case that showed it first
-	Case      Case          // the smallest case known
-	Minimal   bool          // nothing more can be taken away from Case
-	Shown     int           // of Replays, how many showed it
-	Replays   int           // how often Case was played in fresh processes
-	Proven    bool          // shown again, or beyond doubt by itself
-	Seen      int           // records of the campaign that showed it
-	FirstSeen time.Duration // search time until it was first seen
+	First     Case          `json:"first"`      // the case that showed it first
+	Case      Case          `json:"case"`       // the smallest case known
+	Minimal   bool          `json:"minimal"`    // nothing more can be taken away from Case
+	Shown     int           `json:"shown"`      // of Replays, how many showed it
+	Replays   int           `json:"replays"`    // how often Case was played in fresh processes
+	Proven    bool          `json:"proven"`     // shown again, or beyond doubt by itself
+	Seen      int           `json:"seen"`       // records of the campaign that showed it
+	FirstSeen time.Duration `json:"first_seen"` // search time until it was first seen
 }

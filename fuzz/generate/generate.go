@@ -1,0 +1,324 @@
+// Package generate draws cases from a target's description: calls in several lanes, with
+// references from what one call made to what another one wants, and faults meanwhile.
+package generate
+
+import (
+	"maps"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Options say what is drawn.
+type Options struct {
+	Target *harness.Target
+	Faults []*harness.Fault // none: nothing is injected
+	Lanes  int              // at most; zero means 4
+	Seed   uint64
+	Fixed  bool // one valid workload in every case: only the faults differ
+}
+
+// Source draws cases without end. It is a harness.Source.
+type Source struct {
+	Options
+	rng   *rand.Rand
+	ops   cycle[*harness.Op]
+	aims  cycle[aim]
+	fixed *harness.Case
+	known []trait
+}
+
+// aim is a fault and what it is aimed at.
+type aim struct {
+	fault *harness.Fault
+	args  harness.Args
+}
+
+// New returns a source. The same options draw the same cases.
+func New(o Options) *Source {
+	if o.Lanes == 0 {
+		o.Lanes = 4
+	}
+	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}
+	for i := range o.Target.Ops {
+		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
+	}
+	for _, f := range o.Faults {
+		if o.Target.Caps.Has(f.Needs) {
+			s.aims.all = append(s.aims.all, aims(f, o.Target)...)
+		}
+	}
+	return s
+}
+
+// aims returns a fault with every link or process of the target that it can be aimed at.
+func aims(f *harness.Fault, t *harness.Target) []aim {
+	out := []aim{{fault: f}}
+	for _, p := range f.Params {
+		if p.Of == harness.OfNothing {
+			continue
+		}
+		var more []aim
+		for _, a := range out {
+			for _, name := range p.Of.Names(t) {
+				more = append(more, aim{f, a.args.Set(p.Name, harness.Text(name))})
+			}
+		}
+		out = more
+	}
+	return out
+}
+
+// Next draws a case. What shows a known bug is drawn rarely.
+func (s *Source) Next() (harness.Case, bool) {
+	if len(s.ops.all) == 0 {
+		return harness.Case{}, false
+	}
+	for {
+		c := s.draw()
+		if !s.shunned(c) || s.rng.IntN(12) == 0 {
+			return c, true
+		}
+	}
+}
+
+func (s *Source) draw() harness.Case {
+	b := &builder{
+		rng: s.rng,
+		t:   s.Target,
+		c:   harness.Case{Target: s.Target.Name, Seed: s.rng.Uint64(), Env: maps.Clone(s.Target.Env)},
+	}
+	faults := s.faults()
+	b.slip = []float64{0, 0.05, 0.2, 0.5}[s.rng.IntN(4)]
+	if s.Fixed {
+		if s.fixed == nil {
+			s.fixed = s.workload()
+		}
+		b.c.Steps = s.fixed.Clone().Steps
+		return join(b, faults)
+	}
+	for i := range 1 + s.rng.IntN(s.Lanes) {
+		b.lanes = append(b.lanes, laneName(i))
+	}
+	focus := []*harness.Op{s.ops.next(s.rng)}
+	for len(focus) < 3 && s.rng.IntN(2) == 0 {
+		focus = append(focus, s.ops.next(s.rng))
+	}
+	b.group(focus, len(faults) > 0)
+	b.c = join(b, faults)
+	for range s.rng.IntN(3) {
+		last := b.call(focus[s.rng.IntN(len(focus))], b.lane(), 0)
+		b.c.Steps = append(b.c.Steps, last)
+	}
+	return b.c.Normalize()
+}
+
+// workload is one valid call of every op in every lane, lanes against each other.
+func (s *Source) workload() *harness.Case {
+	b := &builder{rng: rand.New(rand.NewPCG(0, 0)), t: s.Target}
+	for i := range s.Lanes {
+		b.lanes = append(b.lanes, laneName(i))
+	}
+	var group []harness.Step
+	for _, lane := range b.lanes {
+		for i := range s.Target.Ops {
+			group = append(group, b.call(&s.Target.Ops[i], lane, 0))
+		}
+	}
+	b.add(group)
+	c := b.c.Normalize()
+	return &c
+}
+
+// faults draws the faults of a case: mostly one.
+func (s *Source) faults() []harness.Step {
+	if len(s.aims.all) == 0 {
+		return nil
+	}
+	var out []harness.Step
+	for range []int{0, 1, 1, 1, 1, 1, 1, 2}[s.rng.IntN(8)] {
+		a := s.aims.next(s.rng)
+		step := harness.Step{Verb: harness.VerbInject, Name: a.fault.Name, Args: a.args, Label: "f" + strconv.Itoa(len(out)+1)}
+		for _, p := range a.fault.Params {
+			if p.Of == harness.OfNothing && p.Domain != nil && (p.Default == "" || s.rng.IntN(2) == 0) {
+				step.Args = step.Args.Set(p.Name, p.Domain.Draw(s.rng))
+			}
+		}
+		if s.rng.IntN(3) > 0 {
+			step.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
+		}
+		if s.rng.IntN(3) == 0 {
+			step.At = between(s.rng, time.Millisecond, 100*time.Millisecond)
+		}
+		out = append(out, step)
+	}
+	return out
+}
+
+// join puts faults into the case: before its last turn, or into it where they have a time.
+func join(b *builder, faults []harness.Step) harness.Case {
+	c := b.c
+	turns := c.Turns()
+	if len(turns) == 0 {
+		return c
+	}
+	last := turns[len(turns)-1]
+	steps := append([]harness.Step(nil), c.Steps[:last[0]]...)
+	group := append([]harness.Step(nil), c.Steps[last[0]:]...)
+	var heals []harness.Step
+	for _, f := range faults {
+		if f.At > 0 {
+			group = append([]harness.Step{f}, group...)
+		} else {
+			steps = append(steps, f)
+		}
+		heals = append(heals, harness.Step{Verb: harness.VerbHeal, Name: f.Label})
+	}
+	n := len(turns) + 1
+	for i := range group {
+		group[i].Group = n
+	}
+	c.Steps = append(append(steps, group...), heals...)
+	return c.Normalize()
+}
+
+// between draws a duration, log-uniformly, in whole milliseconds.
+func between(rng *rand.Rand, lo, hi time.Duration) time.Duration {
+	x := float64(lo) * math.Pow(float64(hi)/float64(lo), rng.Float64())
+	return time.Duration(x).Round(time.Millisecond)
+}
+
+func laneName(i int) string {
+	if i < 26 {
+		return string(rune('a' + i))
+	}
+	return "l" + strconv.Itoa(i)
+}
+
+// cycle hands out all of something in a random order, again and again, so that nothing
+// waits long for its turn.
+type cycle[T any] struct {
+	all  []T
+	left []int
+}
+
+func (c *cycle[T]) next(rng *rand.Rand) T {
+	if len(c.left) == 0 {
+		c.left = rng.Perm(len(c.all))
+	}
+	i := c.left[0]
+	c.left = c.left[1:]
+	return c.all[i]
+}
+
+// builder draws the calls of one case.
+type builder struct {
+	rng   *rand.Rand
+	t     *harness.Target
+	c     harness.Case
+	lanes []string
+	slip  float64 // share of arguments that are mutated
+	made  []made
+}
+
+// made is a labelled call whose reply can be referred to.
+type made struct{ op, label, lane string }
+
+// maxDepth bounds how many calls are made so that one can be.
+const maxDepth = 6
+
+// group draws what the lanes do at the same time. Half of all groups collide: every lane
+// makes the same calls.
+func (b *builder) group(focus []*harness.Op, disturbed bool) {
+	steps := 1 + b.rng.IntN(4)
+	if disturbed {
+		steps = 1 + b.rng.IntN(2)
+	}
+	collide := b.rng.IntN(2) == 0
+	var group, first []harness.Step
+	for i, lane := range b.lanes {
+		if collide && i > 0 {
+			for _, s := range first {
+				s.Lane, s.Label = lane, ""
+				group = append(group, s)
+			}
+			continue
+		}
+		for range steps {
+			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
+			if b.rng.IntN(3) == 0 {
+				s.Repeat = 2 + b.rng.IntN(9)
+			}
+			group = append(group, s)
+			first = append(first, s)
+		}
+	}
+	b.add(group)
+}
+
+// add appends steps as one group.
+func (b *builder) add(group []harness.Step) {
+	n := len(b.c.Steps) + 1
+	for i := range group {
+		group[i].Group = n
+	}
+	b.c.Steps = append(b.c.Steps, group...)
+}
+
+func (b *builder) lane() string { return b.lanes[b.rng.IntN(len(b.lanes))] }
+
+// call draws one call. What it refers to is asked for before.
+func (b *builder) call(op *harness.Op, lane string, depth int) harness.Step {
+	s := harness.Step{Verb: harness.VerbCall, Lane: lane, Name: op.Name}
+	for _, p := range op.Params {
+		if p.Optional && b.rng.IntN(2) == 0 {
+			continue
+		}
+		s.Args = append(s.Args, harness.Arg{Key: p.Name, Value: b.value(p, lane, depth)})
+	}
+	return s
+}
+
+func (b *builder) value(p harness.Param, lane string, depth int) harness.Value {
+	if len(p.From) > 0 && depth < maxDepth && (p.Domain == nil || b.rng.IntN(8) > 0) {
+		if v, ok := b.refer(p.From[b.rng.IntN(len(p.From))], lane, depth); ok {
+			return v
+		}
+	}
+	if p.Domain == nil {
+		return harness.Int(int64(b.rng.IntN(10)))
+	}
+	v := p.Domain.Draw(b.rng)
+	for b.rng.Float64() < b.slip {
+		v = p.Domain.Mutate(b.rng, v)
+	}
+	return v
+}
+
+// refer returns a reference to a field of the reply of an earlier call, which it makes
+// where there is none or a new one is wanted.
+func (b *builder) refer(from, lane string, depth int) (harness.Value, bool) {
+	name, field, _ := strings.Cut(from, ".")
+	var known []made
+	for _, m := range b.made {
+		if m.op == name && (m.lane == lane || b.rng.IntN(4) == 0) {
+			known = append(known, m)
+		}
+	}
+	if len(known) > 0 && b.rng.IntN(4) > 0 {
+		return harness.Ref(known[b.rng.IntN(len(known))].label + "." + field), true
+	}
+	op := b.t.Op(name)
+	if op == nil {
+		return harness.Value{}, false
+	}
+	s := b.call(op, lane, depth+1)
+	s.Label = "r" + strconv.Itoa(len(b.made)+1)
+	b.c.Steps = append(b.c.Steps, s)
+	b.made = append(b.made, made{name, s.Label, lane})
+	return harness.Ref(s.Label + "." + field), true
+}

@@ -1,0 +1,150 @@
+package generate
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+func target() *harness.Target {
+	words := harness.OneOf(harness.Text("red"), harness.Text("blue"))
+	return &harness.Target{
+		Name: "x", Caps: harness.CapLinks, Links: []string{"cache", "db"}, Env: map[string]string{"db": "local@15"},
+		Ops: []harness.Op{
+			{Name: "create", Params: []harness.Param{{Name: "body.n", Domain: harness.Ints(1, 9)}}},
+			{Name: "get", Params: []harness.Param{{Name: "path.id", From: []string{"create.id"}}, {Name: "query.c", Domain: words, Optional: true}}},
+			{Name: "pay", Params: []harness.Param{{Name: "path.id", From: []string{"get.order.id"}}}},
+		},
+	}
+}
+
+func faults() []*harness.Fault {
+	link := harness.Param{Name: "link", Of: harness.OfLink}
+	return []*harness.Fault{
+		{Name: "net/stop", Needs: harness.CapLinks, Params: []harness.Param{link, {Name: "delay", Default: "1s", Domain: harness.Durations(time.Millisecond, time.Second)}}},
+		{Name: "proc/kill", Needs: harness.CapProcs, Params: []harness.Param{{Name: "proc", Of: harness.OfProc}}},
+	}
+}
+
+func TestCasesAreCompleteAndReadable(t *testing.T) {
+	t.Parallel()
+	tg := target()
+	s := New(Options{Target: tg, Faults: faults(), Seed: 1})
+	aimed, lanes, groups := map[string]int{}, map[int]int{}, 0
+	for range 500 {
+		c, ok := s.Next()
+		if !ok {
+			t.Fatal("no case")
+		}
+		back, err := harness.ParseCase([]byte(c.String()))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, c)
+		}
+		if diff := cmp.Diff(c.String(), back.String()); diff != "" {
+			t.Fatalf("read back (-want +got):\n%s", diff)
+		}
+		lanes[len(c.Lanes())]++
+		labels := map[string]bool{}
+		for i, st := range c.Steps {
+			if st.Group != 0 {
+				groups++
+			}
+			if st.Verb == harness.VerbInject {
+				f := faults()[0]
+				if st.Name != f.Name {
+					t.Fatalf("%s needs what the target does not have", st.Name)
+				}
+				if err := f.Check(st.Args, tg); err != nil {
+					t.Fatalf("%v\n%s", err, c)
+				}
+				aimed[st.Args.Text("link")]++
+			}
+			for _, a := range st.Args {
+				for _, l := range a.Value.References() {
+					if !labels[l] {
+						t.Fatalf("step %d refers to %s, which no step before it makes\n%s", i, l, c)
+					}
+				}
+			}
+			labels[st.Label] = true
+		}
+	}
+	if aimed["cache"] < 100 || aimed["db"] < 100 {
+		t.Errorf("faults are not aimed evenly: %v", aimed)
+	}
+	if len(lanes) != 4 || groups == 0 {
+		t.Errorf("lanes %v, %d steps in groups", lanes, groups)
+	}
+}
+
+func TestSameSeedDrawsTheSameCases(t *testing.T) {
+	t.Parallel()
+	a, b := New(Options{Target: target(), Faults: faults(), Seed: 7}), New(Options{Target: target(), Faults: faults(), Seed: 7})
+	for range 50 {
+		x, _ := a.Next()
+		y, _ := b.Next()
+		if diff := cmp.Diff(x.String(), y.String()); diff != "" {
+			t.Fatalf("(-first +second):\n%s", diff)
+		}
+	}
+}
+
+func TestFixedInputsDifferInFaultsOnly(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Target: target(), Faults: faults(), Seed: 1, Fixed: true})
+	calls := func(c harness.Case) []string {
+		var out []string
+		for _, st := range c.Steps {
+			if st.Verb == harness.VerbCall {
+				out = append(out, st.String())
+			}
+		}
+		return out
+	}
+	first, _ := s.Next()
+	texts := map[string]bool{}
+	for range 20 {
+		c, _ := s.Next()
+		c.Seed = 0
+		texts[c.String()] = true
+		if diff := cmp.Diff(calls(first), calls(c)); diff != "" {
+			t.Fatalf("calls (-want +got):\n%s", diff)
+		}
+	}
+	if len(texts) < 10 {
+		t.Errorf("only %d different cases of 20", len(texts))
+	}
+}
+
+func TestKnownBugIsDrawnRarely(t *testing.T) {
+	t.Parallel()
+	share := func(learn bool) int {
+		s := New(Options{Target: target(), Seed: 3})
+		if learn {
+			s.Learn(&harness.Record{Case: harness.Case{Steps: []harness.Step{{Name: "pay", Lane: "a"}}}}, []harness.Finding{{}})
+		}
+		n := 0
+		for range 500 {
+			c, _ := s.Next()
+			if slices.ContainsFunc(c.Steps, func(st harness.Step) bool { return st.Name == "pay" }) {
+				n++
+			}
+		}
+		return n
+	}
+	before, after := share(false), share(true)
+	if after == 0 || after > before/2 {
+		t.Errorf("drawn %d times of 500 before, %d after", before, after)
+	}
+}
+
+func TestTargetWithoutOpsHasNoCases(t *testing.T) {
+	t.Parallel()
+	if _, ok := New(Options{Target: &harness.Target{}}).Next(); ok {
+		t.Error("a case was drawn of nothing")
+	}
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package zzshakedown
+
+const race = true

@@ -1,0 +1,192 @@
+package harness
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+const story = `target testdata/services/shop
+seed 2
+env bugs=double-charge postgres=local@15 redis=local@7.0
+o1: a create_order body.items.0.sku="s1" body.items.0.qty=2 header.Idempotency-Key="k1"
++ lag = net/latency link=db delay=80ms jitter=20ms
++ cut = op/drop_after link=db on=COMMIT nth=1 of=p1 at=10ms for=1s
+p1: a pay path.order={{o1.id}} header.Idempotency-Key="p1" &
+b pay path.order={{o1.id}} note="for {{o1.id}}" *20
+- lag
+reset
+a raw body!="{\"a\":\x00" deep={"a":[1,2,{"b":null}]} body."a.b".0=true
+`
+
+func TestCaseFileReadsAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	c, err := ParseCase([]byte(story))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(story, c.String()); diff != "" {
+		t.Errorf("case file (-want +got):\n%s", diff)
+	}
+	if got, want := len(c.Turns()), 7; got != want {
+		t.Errorf("turns: got %d, want %d", got, want)
+	}
+	if got, want := c.Calls(), 23; got != want {
+		t.Errorf("calls: got %d, want %d", got, want)
+	}
+}
+
+func TestCaseFileErrorsSayWhereAndWhat(t *testing.T) {
+	t.Parallel()
+	head := "target x\n"
+	for _, tt := range []struct{ name, file, want string }{
+		{"empty", "", "1:1: no target line"},
+		{"no target", "a get\n", "1:1: the first line must be"},
+		{"cut within a line", head + "a get path.id=1", "2:16: the file ends within a line"},
+		{"cut within a group", head + "a get &\n", "3:1: the file ends within a group"},
+		{"cut within a reference", head + "a get path.id={{o1\n", "2:15: expected a reference"},
+		{"open quote", head + "a get q=\"x\n", "2:9: unclosed or broken quote"},
+		{"not JSON", head + "a get q=x\n", "2:9: expected a JSON value"},
+		{"second seed", head + "seed 1\nseed 2\n", "3:6: a second seed"},
+		{"seed", head + "seed -1\n", "2:6: the seed is not a number"},
+		{"seed within the steps", head + "a get\nseed 1\n", "3:1: \"seed\" cannot name a lane"},
+		{"heal of nothing", head + "- lag\n", "2:3: no fault before this line has the label lag"},
+		{"healed twice", head + "+ l = net/x\n- l\n- l\n", "4:3: l is healed twice"},
+		{"label twice", head + "o: a get\no: a get\n", "3:1: the label o is used twice"},
+		{"repeat", head + "a get *0\n", "2:7: a repeat is"},
+		{"argument twice", head + "a get q=1 q=2\n", "2:11: q is given twice"},
+		{"for", head + "+ net/x for=fast\n", "2:9: for= takes a duration"},
+		{"when", head + "+ net/x when=y\n", "2:9: when= is reserved"},
+		{"reset in a group", head + "a get &\nreset\n", "3:6: a reset cannot be part of a group"},
+		{"behind the ampersand", head + "a get & b get\n", "2:9: unexpected"},
+		{"not UTF-8", head + "a get q=\"\xff\"\n", "2:1: the line is not UTF-8"},
+	} {
+		_, err := ParseCase([]byte(tt.file))
+		var bad *SyntaxError
+		if !errors.As(err, &bad) || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %s", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestJoinKeepsReferencesApart(t *testing.T) {
+	t.Parallel()
+	c, err := ParseCase([]byte("target x\no: a new\n+ f = net/x\na get id={{o.id}} &\nb get q=\"n{{o.id}}\"\n- f\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `target x
+seed 0
+c0_o: a new
++ c0_f = net/x
+a get id={{c0_o.id}} &
+b get q="n{{c0_o.id}}"
+- c0_f
+reset
+c1_o: a new
++ c1_f = net/x
+a get id={{c1_o.id}} &
+b get q="n{{c1_o.id}}"
+- c1_f
+`
+	if diff := cmp.Diff(want, Join(c, c).String()); diff != "" {
+		t.Errorf("joined (-want +got):\n%s", diff)
+	}
+}
+
+func FuzzCaseFile(f *testing.F) {
+	f.Add([]byte(story))
+	f.Add([]byte("target \"a b\"\nenv a=\"\"\n+ net/x k=\"a b\"\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseCase(b)
+		if err != nil {
+			return
+		}
+		text := c.String()
+		back, err := ParseCase([]byte(text))
+		if err != nil {
+			t.Fatalf("%v\ncase:\n%s", err, text)
+		}
+		if diff := cmp.Diff(c, back, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("(-first +second):\n%s\ncase:\n%s", diff, text)
+		}
+		if again := back.String(); again != text {
+			t.Fatalf("got\n%s\nwant\n%s", again, text)
+		}
+	})
+}
+
+func FuzzKey(f *testing.F) {
+	f.Add("body.items.0.\"a.b\"")
+	f.Fuzz(func(t *testing.T, key string) {
+		segs, err := SplitKey(key)
+		if err != nil {
+			return
+		}
+		back, err := SplitKey(JoinKey(segs...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(segs, back); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestRecordIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
+	c, err := ParseCase([]byte(story))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &Record{Case: c, Build: Build{Module: "m", Caps: CapRace}, Events: []Event{
+		{Seq: 1, Kind: Invoke, Lane: "a", Name: "get", Args: Args{{"path.id", Int(1)}, {"q", Text("a\"b")}, {"body", Raw("{\x00")}}},
+		{Seq: 3, Kind: OK, Lane: "a", Name: "get", Text: "<&>", Value: 1.5, Step: -1},
+	}}
+	var b bytes.Buffer
+	if err := rec.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	back, err := ReadRecord(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(rec, back, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
+	}
+	if e := back.Event(3); e == nil || e.Kind != OK {
+		t.Errorf("event 3: got %v", e)
+	}
+	lines := strings.SplitAfter(text, "\n")
+	for n, want := range map[int]string{1: "0 of 2 events", 2: "1 of 2 events"} {
+		if _, err := ReadRecord(strings.NewReader(strings.Join(lines[:n], ""))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d lines: got %v, want %s", n, err, want)
+		}
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte("{\"record\":1,\"case\":\"target x\\n\",\"events\":1}\n{\"seq\":1,\"kind\":\"ok\",\"args\":{\"a\":\"{{o.id}}\"}}\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rec, err := ReadRecord(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		var w bytes.Buffer
+		if err := rec.Write(&w); err != nil {
+			t.Fatal(err)
+		}
+		back, err := ReadRecord(&w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(rec, back, cmpopts.EquateEmpty(), cmpopts.EquateNaNs()); diff != "" {
+			t.Fatalf("(-first +second):\n%s", diff)
+		}
+	})
+}

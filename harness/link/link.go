@@ -1,0 +1,213 @@
+// Package link is the proxy that stands on an edge from a service to a dependency.
+//
+// While no toxic is in force, a link copies bytes and nothing else. Toxics are published
+// as one immutable set of rules that every connection consults for every chunk, so that
+// a control operation takes effect at once, on connections that exist and on new ones,
+// and never waits for a peer:
+//
+//	          Disturb, Heal, Reset
+//	                   |
+//	                 rules                 one atomic pointer
+//	                   |
+//	client -> read -> free? ------------> write -> dependency
+//	                   |                    ^
+//	                   '-> queue -> drain --'      delayed, held or dropped
+//
+// New connections are refused by accepting and resetting them: the client sees a reset at
+// its connect or at its first read. If the listening socket were closed, the kernel would
+// refuse them, but nobody can count what the kernel refuses, and a fault that cannot show
+// that it acted proves nothing; besides, somebody else could take the port before the heal.
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Link is a TCP proxy with a stable address in front of one dependency.
+type Link struct {
+	name     string
+	listener *net.TCPListener
+	upstream atomic.Pointer[string]
+	rules    atomic.Pointer[rules]
+	buffers  sync.Pool
+	running  sync.WaitGroup // the accept loop and the connections
+
+	accepted, open atomic.Int64
+	passed         [2]atomic.Int64 // bytes, by direction
+
+	mu     sync.Mutex // guards what follows; held only for as long as the processor needs
+	toxics []*toxic
+	last   uint64 // id of the newest toxic
+	conns  map[*conn]struct{}
+	closed bool
+}
+
+var _ harness.Link = (*Link)(nil)
+
+// Listen starts a link to upstream, a host:port that need not answer yet. Name stands in
+// error messages. The link listens on a free port of 127.0.0.1 until Close.
+func Listen(name, upstream string) (*Link, error) {
+	lc := net.ListenConfig{KeepAlive: -1} // on loopback nobody vanishes silently
+	ln, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	l := &Link{name: name, listener: ln.(*net.TCPListener), conns: map[*conn]struct{}{}}
+	l.buffers.New = func() any { return new([bufferSize]byte) }
+	l.upstream.Store(&upstream)
+	l.rules.Store(newRules(nil))
+	l.running.Go(l.accept)
+	return l, nil
+}
+
+// Addr is where the link listens: host:port. It never changes.
+func (l *Link) Addr() string { return l.listener.Addr().String() }
+
+// SetUpstream points the link to another address. Connections that exist stay where they are.
+func (l *Link) SetUpstream(addr string) { l.upstream.Store(&addr) }
+
+// Stats returns live counters.
+func (l *Link) Stats() harness.LinkStats {
+	return harness.LinkStats{
+		Conns: l.accepted.Load(),
+		Open:  l.open.Load(),
+		Up:    l.passed[up].Load(),
+		Down:  l.passed[down].Load(),
+	}
+}
+
+// Disturb puts a toxic in force. It returns when every chunk and connection that comes
+// from now on meets it, and when those that a reset is for have been reset.
+//
+// Of several toxics in force delays add up. Of the others the strongest wins: what is
+// dropped is not held, what is held is not delayed further and not counted by a cut. A
+// toxic counts the bytes that it delayed, held or lost, and the connections that it
+// reset or refused.
+func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
+	if err := errors.Join(ctx.Err(), check(t)); err != nil {
+		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, net.ErrClosed)
+	}
+	l.last++
+	x := &toxic{Toxic: t, id: l.last}
+	l.publish(append(slices.Clone(l.toxics), x))
+	if t.Reset {
+		for c := range l.conns {
+			if c.end(true) {
+				x.acted.Add(1)
+			}
+		}
+	}
+	heal := func(context.Context) error {
+		l.lift(func(have *toxic) bool { return have == x })
+		return nil
+	}
+	return harness.Injection{Heal: heal, Acted: x.acted.Load, Unit: x.unit()}, nil
+}
+
+// Reset heals every toxic in force. A later Heal of one of them does nothing.
+func (l *Link) Reset() { l.lift(func(*toxic) bool { return true }) }
+
+// lift ends the toxics that match. Connections that lost bytes end with the last toxic
+// that drops any: their streams have holes, and no TCP connection comes back with one.
+func (l *Link) lift(match func(*toxic) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.ContainsFunc(l.toxics, match) {
+		return
+	}
+	l.publish(slices.DeleteFunc(slices.Clone(l.toxics), match))
+	if l.rules.Load().drops {
+		return
+	}
+	for c := range l.conns {
+		if c.lost.Load() {
+			c.end(true)
+		}
+	}
+}
+
+// publish puts toxics in force, and only these, and wakes whoever waits under the old
+// rules. The caller holds l.mu.
+func (l *Link) publish(toxics []*toxic) {
+	l.toxics = toxics
+	l.rules.Store(newRules(toxics))
+	for c := range l.conns {
+		for i := range c.pipes {
+			signal(c.pipes[i].wake)
+		}
+	}
+}
+
+// Close ends the link and resets its connections. It may be called twice.
+func (l *Link) Close() error {
+	l.mu.Lock()
+	var err error
+	if !l.closed {
+		l.closed = true
+		err = l.listener.Close()
+		for c := range l.conns {
+			c.end(true)
+		}
+	}
+	l.mu.Unlock()
+	l.running.Wait()
+	return err
+}
+
+// accept takes connections until the listener is closed.
+func (l *Link) accept() {
+	for {
+		client, err := l.listener.AcceptTCP()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			time.Sleep(5 * time.Millisecond) // no descriptor is free: some will be
+		case l.rules.Load().refuses(client):
+		default:
+			l.admit(client)
+		}
+	}
+}
+
+// admit starts to serve a connection.
+func (l *Link) admit(client *net.TCPConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		reset(client)
+		return
+	}
+	c := newConn(l, client, uint64(l.accepted.Add(1)))
+	l.conns[c] = struct{}{}
+	l.open.Add(1)
+	l.running.Go(func() {
+		c.serve()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.conns, c)
+		l.open.Add(-1)
+	})
+}
+
+// signal leaves a token in a channel of capacity one.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

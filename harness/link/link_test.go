@@ -1,0 +1,820 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// soon bounds every wait that is expected to end.
+const soon = 10 * time.Second
+
+// while is how long a test watches that something does not happen.
+const while = 50 * time.Millisecond
+
+// serve starts a TCP server and returns its address.
+func serve(t testing.TB, handle func(*net.TCPConn)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			wg.Go(func() {
+				defer c.Close()
+				handle(c.(*net.TCPConn))
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		mu.Lock()
+		for _, c := range conns {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return ln.Addr().String()
+}
+
+func echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, c) }
+
+func listen(t testing.TB, upstream string) *Link {
+	t.Helper()
+	l, err := Listen("dep", upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr, soon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+func disturb(t testing.TB, l *Link, x harness.Toxic) harness.Injection {
+	t.Helper()
+	inj, err := l.Disturb(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inj
+}
+
+func heal(t testing.TB, inj harness.Injection) {
+	t.Helper()
+	if err := inj.Heal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func send(t testing.TB, c net.Conn, s string) {
+	t.Helper()
+	c.SetWriteDeadline(time.Now().Add(soon))
+	if _, err := io.WriteString(c, s); err != nil {
+		t.Fatalf("send %q: %v", s, err)
+	}
+}
+
+func expect(t testing.TB, c net.Conn, want string) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(soon))
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		t.Fatalf("got %q, %v; want %q", got[:n], err, want)
+	}
+}
+
+func roundTrip(t testing.TB, c net.Conn, s string) {
+	t.Helper()
+	send(t, c, s)
+	expect(t, c, s)
+}
+
+// silent checks that nothing comes.
+func silent(t testing.TB, c net.Conn) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(while))
+	var b [64]byte
+	if n, err := c.Read(b[:]); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %q, %v; want silence", b[:n], err)
+	}
+}
+
+// ended reads to the end and returns what came and how it ended.
+func ended(c net.Conn) (string, error) {
+	c.SetReadDeadline(time.Now().Add(soon))
+	b, err := io.ReadAll(c)
+	return string(b), err
+}
+
+// wantRefused checks that a new connection is reset, at its connect or at its first read.
+func wantRefused(t testing.TB, addr string) {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr, soon)
+	if err == nil {
+		defer c.Close()
+		_, err = ended(c)
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("got %v, want a reset", err)
+	}
+}
+
+func wantReset(t testing.TB, c net.Conn) {
+	t.Helper()
+	if got, err := ended(c); got != "" || !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("got %q, %v; want a reset", got, err)
+	}
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", soon, what)
+		}
+	}
+}
+
+func acted(t testing.TB, inj harness.Injection, want int64, unit string) {
+	t.Helper()
+	if got := inj.Acted(); got != want || inj.Unit != unit {
+		t.Fatalf("acted on %d %s, want %d %s", got, inj.Unit, want, unit)
+	}
+}
+
+func TestLinkCopiesAndCounts(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	roundTrip(t, c, "hello")
+	want := harness.LinkStats{Conns: 1, Open: 1, Up: 5, Down: 5}
+	if got := l.Stats(); got != want {
+		t.Fatalf("got %+v, want %+v", got, want)
+	}
+	c.Close()
+	eventually(t, "the connection is gone", func() bool { return l.Stats().Open == 0 })
+}
+
+func TestHalfCloseIsKept(t *testing.T) {
+	t.Parallel()
+	t.Run("by the client", func(t *testing.T) {
+		t.Parallel()
+		l := listen(t, serve(t, func(c *net.TCPConn) {
+			b, err := io.ReadAll(c)
+			fmt.Fprintf(c, "%d bytes, %v", len(b), err)
+		}))
+		c := dial(t, l.Addr())
+		send(t, c, "request")
+		c.CloseWrite()
+		if got, err := ended(c); got != "7 bytes, <nil>" || err != nil {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	})
+	t.Run("by the server", func(t *testing.T) {
+		t.Parallel()
+		late := make(chan string, 1)
+		l := listen(t, serve(t, func(c *net.TCPConn) {
+			io.WriteString(c, "bye")
+			c.CloseWrite()
+			b, _ := io.ReadAll(c)
+			late <- string(b)
+		}))
+		c := dial(t, l.Addr())
+		if got, err := ended(c); got != "bye" || err != nil {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		send(t, c, "still here")
+		c.CloseWrite()
+		if got := <-late; got != "still here" {
+			t.Fatalf("the server got %q", got)
+		}
+	})
+}
+
+func TestServersLastWordsArrive(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, func(c *net.TCPConn) {
+		io.WriteString(c, "-ERR max clients\r\n")
+	}))
+	for range 20 {
+		c := dial(t, l.Addr())
+		c.Write([]byte("PING\r\n"))
+		if got, _ := ended(c); got != "-ERR max clients\r\n" {
+			t.Fatalf("got %q", got)
+		}
+	}
+}
+
+func TestUpstreamThatRefusesResetsTheClient(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	l := listen(t, ln.Addr().String())
+	start := time.Now()
+	wantRefused(t, l.Addr())
+	if took := time.Since(start); took > dialTimeout/2 {
+		t.Fatalf("took %s", took)
+	}
+	l.SetUpstream(serve(t, echo))
+	roundTrip(t, dial(t, l.Addr()), "hello")
+}
+
+func TestPeersResetIsPassedOn(t *testing.T) {
+	t.Parallel()
+	saw := make(chan error, 1)
+	l := listen(t, serve(t, func(c *net.TCPConn) {
+		_, err := ended(c)
+		saw <- err
+	}))
+	c := dial(t, l.Addr())
+	send(t, c, "x")
+	c.SetLinger(0)
+	c.Close()
+	if err := <-saw; !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("the server saw %v, want a reset", err)
+	}
+}
+
+func TestDelay(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	old := dial(t, l.Addr())
+	roundTrip(t, old, "warm")
+	trip := func(c net.Conn) time.Duration {
+		start := time.Now()
+		roundTrip(t, c, "12345")
+		return time.Since(start)
+	}
+	both := disturb(t, l, harness.Toxic{Delay: 20 * time.Millisecond})
+	if got := trip(old); got < 40*time.Millisecond {
+		t.Fatalf("existing connection: %s, want 40ms or more", got)
+	}
+	acted(t, both, 10, "bytes")
+	one := disturb(t, l, harness.Toxic{Dir: harness.Down, Delay: 30 * time.Millisecond})
+	if got := trip(dial(t, l.Addr())); got < 70*time.Millisecond {
+		t.Fatalf("new connection under two toxics: %s, want 70ms or more", got)
+	}
+	acted(t, one, 5, "bytes")
+	acted(t, both, 20, "bytes")
+	heal(t, both)
+	heal(t, one)
+	roundTrip(t, old, "12345")
+	acted(t, both, 20, "bytes")
+}
+
+func TestHealFlushesWhatIsDelayed(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	inj := disturb(t, l, harness.Toxic{Delay: longest})
+	send(t, c, "hello")
+	silent(t, c)
+	heal(t, inj)
+	expect(t, c, "hello")
+}
+
+func TestDelayDoesNotLimitThroughput(t *testing.T) {
+	t.Parallel()
+	const size, delay = 3 << 20, 100 * time.Millisecond
+	l := listen(t, serve(t, func(c *net.TCPConn) { io.CopyN(c, c, size) }))
+	c := dial(t, l.Addr())
+	disturb(t, l, harness.Toxic{Delay: delay, Jitter: 20 * time.Millisecond, Seed: 1})
+	sent := make([]byte, size)
+	r := rand.NewChaCha8([32]byte{})
+	r.Read(sent)
+	go c.Write(sent)
+	start := time.Now()
+	got, err := ended(c)
+	if err != nil || !bytes.Equal([]byte(got), sent) {
+		t.Fatalf("%d of %d bytes came back, %v, in order: %t", len(got), size, err, strings.HasPrefix(string(sent), got))
+	}
+	// One chunk at a time would take 96 delays in each direction.
+	if took := time.Since(start); took > 20*delay {
+		t.Fatalf("took %s", took)
+	}
+}
+
+func TestJitterIsRepeatable(t *testing.T) {
+	t.Parallel()
+	x := &toxic{Toxic: harness.Toxic{Delay: 50 * time.Millisecond, Jitter: 20 * time.Millisecond, Seed: 7}}
+	draws := func(x *toxic, conn uint64, dir int) (out []time.Duration) {
+		for n := range uint64(1000) {
+			out = append(out, x.delay(conn, dir, n))
+		}
+		return out
+	}
+	base := draws(x, 1, up)
+	other := &toxic{Toxic: x.Toxic}
+	other.Seed = 8
+	if !slices.Equal(base, draws(x, 1, up)) {
+		t.Error("the same arguments gave other delays")
+	}
+	for name, ds := range map[string][]time.Duration{
+		"connection": draws(x, 2, up), "direction": draws(x, 1, down), "seed": draws(other, 1, up),
+	} {
+		if slices.Equal(base, ds) {
+			t.Errorf("another %s gave the same delays", name)
+		}
+	}
+	lo, hi := slices.Min(base), slices.Max(base)
+	if lo < 30*time.Millisecond || lo > 32*time.Millisecond || hi > 70*time.Millisecond || hi < 68*time.Millisecond {
+		t.Errorf("delays from %s to %s, want nearly 30ms to 70ms", lo, hi)
+	}
+}
+
+func TestHold(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []harness.Dir{harness.Both, harness.Up, harness.Down} {
+		t.Run(fmt.Sprint(dir), func(t *testing.T) {
+			t.Parallel()
+			arrived := make(chan string, 10)
+			l := listen(t, serve(t, func(c *net.TCPConn) {
+				var b [64]byte
+				for {
+					n, err := c.Read(b[:])
+					if err != nil {
+						return
+					}
+					arrived <- string(b[:n])
+					c.Write(b[:n])
+				}
+			}))
+			old := dial(t, l.Addr())
+			roundTrip(t, old, "warm")
+			<-arrived
+			inj := disturb(t, l, harness.Toxic{Dir: dir, Hold: true})
+			acted(t, inj, 0, "bytes")
+			fresh := dial(t, l.Addr())
+			for _, c := range []net.Conn{old, fresh} {
+				send(t, c, "hello")
+				silent(t, c)
+			}
+			if dir != harness.Down && len(arrived) > 0 {
+				t.Fatal("bytes reached the server")
+			}
+			if dir == harness.Down && len(arrived) != 2 {
+				t.Fatal("bytes did not reach the server")
+			}
+			acted(t, inj, 10, "bytes")
+			heal(t, inj)
+			expect(t, old, "hello")
+			expect(t, fresh, "hello")
+			roundTrip(t, old, "again")
+			acted(t, inj, 10, "bytes")
+		})
+	}
+}
+
+func TestHoldTakesWhatIsDelayed(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	lag := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: longest})
+	send(t, c, "hello")
+	eventually(t, "the request is delayed", func() bool { return lag.Acted() == 5 })
+	stall := disturb(t, l, harness.Toxic{Dir: harness.Up, Hold: true})
+	eventually(t, "the request is held", func() bool { return stall.Acted() == 5 })
+	heal(t, lag)
+	silent(t, c)
+	heal(t, stall)
+	expect(t, c, "hello")
+}
+
+func TestHoldIsBounded(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	inj := disturb(t, l, harness.Toxic{Dir: harness.Up, Hold: true})
+	c.SetWriteDeadline(time.Now().Add(time.Second))
+	var sent int
+	for block := make([]byte, 64<<10); ; {
+		n, err := c.Write(block)
+		sent += n
+		if err != nil {
+			break
+		}
+		if sent > 64<<20 {
+			t.Fatal("64 MiB were taken")
+		}
+	}
+	if got := inj.Acted(); got < maxQueued*3/4 || got > maxQueued+bufferSize {
+		t.Fatalf("held %d bytes", got)
+	}
+	heal(t, inj)
+	c.SetReadDeadline(time.Now().Add(soon))
+	if n, err := io.CopyN(io.Discard, c, int64(sent)); err != nil {
+		t.Fatalf("%d of %d bytes came back: %v", n, sent, err)
+	}
+}
+
+func TestDrop(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	idle, busy := dial(t, l.Addr()), dial(t, l.Addr())
+	roundTrip(t, idle, "warm")
+	roundTrip(t, busy, "warm")
+	inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Drop: true})
+	fresh := dial(t, l.Addr())
+	for _, c := range []net.Conn{busy, fresh} {
+		send(t, c, "hello")
+		silent(t, c)
+	}
+	acted(t, inj, 10, "bytes")
+	heal(t, inj)
+	wantReset(t, busy)
+	wantReset(t, fresh)
+	roundTrip(t, idle, "never hurt")
+	roundTrip(t, dial(t, l.Addr()), "new")
+}
+
+func TestDropTakesTheEndOfTheStream(t *testing.T) {
+	t.Parallel()
+	for _, queued := range []bool{false, true} {
+		t.Run(fmt.Sprintf("queued=%t", queued), func(t *testing.T) {
+			t.Parallel()
+			saw := make(chan error, 1)
+			l := listen(t, serve(t, func(c *net.TCPConn) {
+				_, err := ended(c)
+				saw <- err
+			}))
+			c := dial(t, l.Addr())
+			eventually(t, "connected", func() bool { return l.Stats().Open == 1 })
+			if queued {
+				lag := disturb(t, l, harness.Toxic{Delay: longest})
+				defer heal(t, lag)
+				send(t, c, "x")
+				eventually(t, "queued", func() bool { return lag.Acted() == 1 })
+			}
+			inj := disturb(t, l, harness.Toxic{Drop: true})
+			c.Close()
+			select {
+			case err := <-saw:
+				t.Fatalf("the server saw %v", err)
+			case <-time.After(while):
+			}
+			heal(t, inj)
+			if err := <-saw; !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("the server saw %v, want a reset", err)
+			}
+		})
+	}
+}
+
+func TestOverlappingDropsResetAtTheLastHeal(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	roundTrip(t, c, "warm")
+	a := disturb(t, l, harness.Toxic{Dir: harness.Up, Drop: true})
+	b := disturb(t, l, harness.Toxic{Drop: true})
+	send(t, c, "hello")
+	eventually(t, "lost", func() bool { return a.Acted() == 5 && b.Acted() == 5 })
+	heal(t, a)
+	silent(t, c)
+	heal(t, b)
+	wantReset(t, c)
+}
+
+func TestRefuse(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	old := dial(t, l.Addr())
+	roundTrip(t, old, "warm")
+	inj := disturb(t, l, harness.Toxic{Refuse: true})
+	acted(t, inj, 0, "connections")
+	for range 3 {
+		wantRefused(t, l.Addr())
+	}
+	acted(t, inj, 3, "connections")
+	roundTrip(t, old, "existing connections live on")
+	heal(t, inj)
+	roundTrip(t, dial(t, l.Addr()), "hello")
+	acted(t, inj, 3, "connections")
+}
+
+func TestReset(t *testing.T) {
+	t.Parallel()
+	saw := make(chan error, 1)
+	l := listen(t, serve(t, func(c *net.TCPConn) {
+		io.WriteString(c, "hi")
+		_, err := ended(c)
+		saw <- err
+	}))
+	c := dial(t, l.Addr())
+	expect(t, c, "hi")
+	inj := disturb(t, l, harness.Toxic{Reset: true})
+	acted(t, inj, 1, "connections")
+	wantReset(t, c)
+	if err := <-saw; !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("the server saw %v, want a reset", err)
+	}
+	expect(t, dial(t, l.Addr()), "hi")
+	acted(t, inj, 1, "connections")
+}
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		after int64
+		want  string // of two replies of five bytes
+	}{{0, ""}, {3, "abc"}, {5, "abcde"}, {7, "abcdeab"}}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.after), func(t *testing.T) {
+			t.Parallel()
+			l := listen(t, serve(t, echo))
+			c := dial(t, l.Addr())
+			roundTrip(t, c, "bytes before do not count")
+			inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: tt.after})
+			acted(t, inj, 0, "connections")
+			send(t, c, "abcde")
+			if tt.after >= 5 {
+				expect(t, c, "abcde")
+				tt.want = tt.want[5:]
+				send(t, c, "abcde")
+			}
+			if got, err := ended(c); got != tt.want || !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("got %q, %v; want %q and a reset", got, err, tt.want)
+			}
+			acted(t, inj, 1, "connections")
+			heal(t, inj)
+			roundTrip(t, dial(t, l.Addr()), "hello")
+		})
+	}
+}
+
+func TestLinkResetHealsEverything(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	roundTrip(t, c, "warm")
+	hold := disturb(t, l, harness.Toxic{Hold: true})
+	refuse := disturb(t, l, harness.Toxic{Refuse: true})
+	send(t, c, "hello")
+	eventually(t, "held", func() bool { return hold.Acted() == 5 })
+	l.Reset()
+	expect(t, c, "hello")
+	roundTrip(t, dial(t, l.Addr()), "new")
+
+	again := disturb(t, l, harness.Toxic{Dir: harness.Down, Hold: true})
+	heal(t, hold)
+	heal(t, refuse)
+	send(t, c, "hello")
+	silent(t, c)
+	heal(t, again)
+	expect(t, c, "hello")
+}
+
+func TestDisturbRejects(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	for name, x := range map[string]harness.Toxic{
+		"nothing":        {Dir: harness.Up, Seed: 1},
+		"direction":      {Dir: 3, Hold: true},
+		"negative delay": {Delay: -1},
+		"huge jitter":    {Jitter: longest + 1},
+		"negative cut":   {Cut: true, CutAfter: -1},
+	} {
+		if _, err := l.Disturb(t.Context(), x); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	l.Close()
+	if _, err := l.Disturb(t.Context(), harness.Toxic{Hold: true}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed link: %v", err)
+	}
+}
+
+// deaf returns the address of a socket that never answers a connect.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", sa.(*syscall.SockaddrInet4).Port)
+	for range 10 { // fill the backlog
+		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Skip("this kernel answers connects beyond the backlog")
+	return ""
+}
+
+func TestCloseDoesNotWaitForPeers(t *testing.T) {
+	stalled := func(c *net.TCPConn) { // answers without end and never reads
+		for block := make([]byte, 64<<10); ; {
+			if _, err := c.Write(block); err != nil {
+				return
+			}
+		}
+	}
+	tests := map[string]struct {
+		upstream string
+		toxic    harness.Toxic
+	}{
+		"black-holed upstream":      {upstream: deaf(t)},
+		"stalled readers":           {upstream: serve(t, stalled)},
+		"stalled readers, delayed":  {upstream: serve(t, stalled), toxic: harness.Toxic{Delay: time.Millisecond}},
+		"stalled readers, held":     {upstream: serve(t, stalled), toxic: harness.Toxic{Hold: true}},
+		"stalled readers, drop":     {upstream: serve(t, stalled), toxic: harness.Toxic{Dir: harness.Up, Drop: true}},
+		"held beyond the bound, up": {upstream: serve(t, echo), toxic: harness.Toxic{Dir: harness.Up, Hold: true}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			before := runtime.NumGoroutine()
+			l := listen(t, tt.upstream)
+			if tt.toxic != (harness.Toxic{}) {
+				disturb(t, l, tt.toxic)
+			}
+			for range 10 {
+				c := dial(t, l.Addr())
+				c.SetWriteDeadline(time.Now().Add(while))
+				c.Write(make([]byte, 8<<20))
+			}
+			start := time.Now()
+			l.Close()
+			if took := time.Since(start); took > 250*time.Millisecond {
+				t.Errorf("Close took %s", took)
+			}
+			eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+10 }) // the server's own
+		})
+	}
+}
+
+// The bar is 10,000; the default keeps the test in seconds.
+var hangUps = flag.Int("hangups", 1000, "connections that TestHangUpsLeaveNothing gives up")
+
+func TestHangUpsLeaveNothing(t *testing.T) {
+	n := *hangUps
+	addr := serve(t, func(c *net.TCPConn) {
+		var b [1]byte
+		if _, err := c.Read(b[:]); err == nil {
+			c.Write(make([]byte, 256<<10))
+		}
+	})
+	l := listen(t, addr)
+	before := runtime.NumGoroutine()
+	for i := range n {
+		switch i { // under every kind of rules
+		case n / 4:
+			disturb(t, l, harness.Toxic{Delay: time.Millisecond})
+		case n / 2:
+			disturb(t, l, harness.Toxic{Cut: true, CutAfter: 10_000})
+		case n * 3 / 4:
+			l.Reset()
+		}
+		c, err := net.Dial("tcp", l.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte{1})
+		var b [100]byte
+		io.ReadFull(c, b[:])
+		c.Close() // with unread bytes: a reset
+	}
+	l.Reset()
+	eventually(t, "every connection is gone", func() bool { return l.Stats().Open == 0 })
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// TestUpdateStorm changes the rules as fast as it can while numbered bytes pass, and
+// wants all of them back in order.
+func TestUpdateStorm(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(i)))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6))}
+				inj, err := l.Disturb(context.Background(), x)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				runtime.Gosched()
+				inj.Heal(context.Background())
+				inj.Acted()
+				l.Stats()
+			}
+		})
+	}
+	var clients sync.WaitGroup
+	for i := range 4 {
+		c := dial(t, l.Addr())
+		clients.Go(func() {
+			const size = 1 << 20
+			sent := make([]byte, size)
+			for k := range sent {
+				sent[k] = byte(k*7 + k>>8 + i)
+			}
+			go func() {
+				for b := sent; len(b) > 0; {
+					n := min(len(b), 700)
+					if _, err := c.Write(b[:n]); err != nil {
+						return
+					}
+					b = b[n:]
+				}
+				c.CloseWrite()
+			}()
+			got, err := ended(c)
+			if err != nil || got != string(sent) {
+				t.Errorf("%d of %d bytes, %v; a prefix: %t", len(got), size, err, strings.HasPrefix(string(sent), got))
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	wg.Wait()
+}
+
+func TestResetStorm(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	var wg sync.WaitGroup
+	deadline := time.Now().Add(300 * time.Millisecond)
+	for range 4 {
+		wg.Go(func() {
+			for time.Now().Before(deadline) {
+				c, err := net.Dial("tcp", l.Addr())
+				if err != nil {
+					continue // it was refused
+				}
+				c.Write([]byte("hello"))
+				c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+				c.Read(make([]byte, 5))
+				c.Close()
+			}
+		})
+	}
+	for i := 0; time.Now().Before(deadline); i++ {
+		x := []harness.Toxic{{Drop: true}, {Reset: true}, {Cut: true, CutAfter: 2}, {Hold: true}, {Refuse: true}}[i%5]
+		inj := disturb(t, l, x)
+		if i%3 == 0 {
+			l.SetUpstream(*l.upstream.Load())
+		}
+		heal(t, inj)
+	}
+	wg.Wait()
+	l.Reset()
+	eventually(t, "every connection is gone", func() bool { return l.Stats().Open == 0 })
+	roundTrip(t, dial(t, l.Addr()), "hello")
+}

@@ -1,0 +1,259 @@
+package link
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	bufferSize = 32 << 10
+	// maxQueued bounds the bytes that one direction of a connection holds back, with
+	// what it takes to keep them; beyond it the sender is no longer read from.
+	maxQueued = 4 << 20
+	overhead  = 128 // of a chunk, in bytes
+)
+
+var errCut = errors.New("cut")
+
+// pipe copies one direction of a connection. While its flow is free, one goroutine reads
+// and writes. Else that one queues what it reads, and a second one drains the queue.
+type pipe struct {
+	conn     *conn
+	dir      int
+	src, dst *net.TCPConn
+	wake     chan struct{} // the rules have changed
+	room     chan struct{} // the queue has become shorter
+	draining atomic.Bool   // the queue's goroutine runs; changed only under mu
+	drains   sync.WaitGroup
+	finished bool             // the end of the stream has been passed on in good order
+	endLost  bool             // the end of the stream was dropped
+	cut      map[*toxic]int64 // bytes passed on under each toxic that cuts
+
+	mu     sync.Mutex // guards what follows
+	queue  []chunk
+	queued int    // bytes of the queue, with overhead
+	count  uint64 // chunks queued so far
+	broken bool   // dst takes nothing more
+}
+
+// chunk is what one read returned: some bytes, or how the stream ended.
+type chunk struct {
+	bytes   []byte
+	end     error // io.EOF where the sender has closed its side
+	at      time.Time
+	n       uint64 // ordinal in its direction
+	touched uint64 // id of the newest toxic that has counted it
+}
+
+func (p *pipe) init(c *conn, dir int) {
+	p.conn, p.dir = c, dir
+	p.wake, p.room = make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// flow is what is in force now.
+func (p *pipe) flow() *flow { return &p.conn.link.rules.Load().flows[p.dir] }
+
+// run copies until the stream has ended and its end was passed on.
+func (p *pipe) run() {
+	buf := p.conn.link.buffers.Get().(*[bufferSize]byte)
+	defer p.conn.link.buffers.Put(buf)
+	for more := true; more; {
+		n, err := p.src.Read(buf[:])
+		if n > 0 {
+			more = p.take(buf[:n], nil)
+		}
+		if err != nil {
+			if more && !errors.Is(err, os.ErrDeadlineExceeded) { // a deadline is pop's way to say stop
+				p.take(nil, err)
+			}
+			more = false
+		}
+	}
+	p.drains.Wait()
+	if p.endLost {
+		<-p.conn.ctx.Done() // the heal resets the connection
+	}
+}
+
+// take handles what was read, and reports whether more can follow.
+func (p *pipe) take(b []byte, end error) bool {
+	f := p.flow()
+	switch {
+	case f.free && !p.draining.Load():
+		return p.pass(f, b, end) == nil
+	case len(f.drop) > 0:
+		p.lose(f, b, end)
+		return true
+	}
+	return p.enqueue(b, end)
+}
+
+// enqueue appends a copy of what was read to the queue, when it has room.
+func (p *pipe) enqueue(b []byte, end error) bool {
+	c := chunk{bytes: slices.Clone(b), end: end, at: time.Now()}
+	p.mu.Lock()
+	for p.queued >= maxQueued && !p.broken {
+		p.mu.Unlock()
+		select {
+		case <-p.room:
+		case <-p.conn.ctx.Done():
+			return false
+		}
+		p.mu.Lock()
+	}
+	defer p.mu.Unlock()
+	if p.broken {
+		return false
+	}
+	p.count++
+	c.n = p.count
+	p.flow().touch(&c) // under mu: drain touches what is queued when the rules change
+	p.queue = append(p.queue, c)
+	p.queued += len(b) + overhead
+	if !p.draining.Load() {
+		p.draining.Store(true)
+		p.drains.Go(p.drain)
+	}
+	return true
+}
+
+// drain passes on what is queued, each chunk when its time has come, until the queue is
+// empty. The rules are consulted anew for each chunk, and whenever they change.
+func (p *pipe) drain() {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	var last *flow
+	for {
+		f, c, some := p.head(last)
+		if !some {
+			return
+		}
+		last = f
+		var err error
+		wait := time.Until(c.at.Add(f.delay(p.conn.id, p.dir, c.n)))
+		switch {
+		case len(f.drop) > 0:
+			p.lose(f, c.bytes, c.end)
+		case len(f.hold) > 0 || wait > 0:
+			var due <-chan time.Time
+			if len(f.hold) == 0 {
+				timer.Reset(wait)
+				due = timer.C
+			}
+			select {
+			case <-due:
+				continue
+			case <-p.wake:
+				continue
+			case <-p.conn.ctx.Done():
+				err = net.ErrClosed
+			}
+		default:
+			err = p.pass(f, c.bytes, c.end)
+		}
+		p.pop(err)
+	}
+}
+
+// head returns the oldest chunk with what is in force for it. Without one it takes note
+// that the draining ends.
+func (p *pipe) head(last *flow) (f *flow, c chunk, some bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f = p.flow(); f != last {
+		for i := range p.queue {
+			f.touch(&p.queue[i])
+		}
+		maps.DeleteFunc(p.cut, func(t *toxic, _ int64) bool { return !slices.Contains(f.cuts, t) })
+	}
+	if len(p.queue) == 0 {
+		p.queue = nil
+		p.draining.Store(false)
+		return f, c, false
+	}
+	return f, p.queue[0], true
+}
+
+// pop removes the oldest chunk. Where dst has failed the rest goes too, and the reader
+// is told to stop.
+func (p *pipe) pop(failed error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queued -= len(p.queue[0].bytes) + overhead
+	p.queue[0] = chunk{}
+	p.queue = p.queue[1:]
+	if failed != nil {
+		p.queue, p.queued, p.broken = nil, 0, true
+		p.src.SetReadDeadline(time.Unix(1, 0))
+	}
+	signal(p.room)
+}
+
+// pass hands bytes, or the end of the stream, on to dst.
+func (p *pipe) pass(f *flow, b []byte, end error) error {
+	switch {
+	case end == io.EOF:
+		p.finished = true
+		p.dst.CloseWrite() // an error says that dst is gone: it has been told
+		return nil
+	case end != nil:
+		p.conn.end(true)
+		return end
+	case len(f.cuts) > 0:
+		return p.passCut(f, b)
+	}
+	return p.write(b)
+}
+
+// passCut passes on what the toxics that cut let through, and cuts in place of the first
+// byte that they do not.
+func (p *pipe) passCut(f *flow, b []byte) error {
+	var by *toxic
+	for _, t := range f.cuts {
+		if left := t.CutAfter - p.cut[t]; left < int64(len(b)) {
+			b, by = b[:left], t
+		}
+	}
+	if p.cut == nil {
+		p.cut = map[*toxic]int64{}
+	}
+	for _, t := range f.cuts {
+		p.cut[t] += int64(len(b))
+	}
+	err := p.write(b)
+	if by == nil {
+		return err
+	}
+	if p.conn.end(true) {
+		by.acted.Add(1)
+	}
+	return errCut
+}
+
+func (p *pipe) write(b []byte) error {
+	n, err := p.dst.Write(b)
+	p.conn.link.passed[p.dir].Add(int64(n))
+	return err
+}
+
+// lose drops bytes, or the end of the stream. The connection is reset when the toxics
+// are lifted: by lift, or here if that has just come and gone.
+func (p *pipe) lose(f *flow, b []byte, end error) {
+	for _, t := range f.drop {
+		t.acted.Add(int64(len(b)))
+	}
+	if end != nil {
+		p.endLost = true
+	}
+	p.conn.lost.Store(true)
+	if !p.conn.link.rules.Load().drops {
+		p.conn.end(true)
+	}
+}

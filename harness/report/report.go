@@ -1,0 +1,159 @@
+// Package report tells a person at a terminal, or a log, what a campaign does and what it
+// came to. What a target said is never printed as it is: control characters are taken out.
+package report
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/campaign"
+	"github.com/shakedown-go/shakedown/harness/gate"
+)
+
+// Clean makes a target's words harmless for a terminal.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return r
+		}
+		if unicode.IsControl(r) || unicode.In(r, unicode.Cf) || r == unicode.ReplacementChar {
+			return '.'
+		}
+		return r
+	}, s)
+}
+
+// Seen is what is printed when a bug is seen first.
+func Seen(w io.Writer, b harness.Bug) {
+	fmt.Fprintf(w, "seen   %s (after %s)\n", Clean(b.Signature), round(b.FirstSeen))
+}
+
+// Proof is what is printed when the proof of a bug is done: its case, how surely that
+// shows it, and the command that shows it again.
+func Proof(w io.Writer, b harness.Bug, replay string) {
+	if !b.Proven {
+		fmt.Fprintf(w, "unsure %s: shown again 0 of %d times; replay: %s\n", Clean(b.Signature), b.Replays, replay)
+		return
+	}
+	fmt.Fprintf(w, "BUG    %s\n       %s\n", Clean(b.Signature), Clean(b.Title))
+	for line := range strings.Lines(b.Case.String()) {
+		fmt.Fprintf(w, "       | %s", Clean(line))
+	}
+	fmt.Fprintf(w, "       %s; shown %d of %d times; %s\n       replay: %s\n", size(b), b.Shown, b.Replays, needs(b.Case), replay)
+}
+
+// size says how small the case of a bug is.
+func size(b harness.Bug) string {
+	n := strings.Count(b.Case.String(), "\n")
+	if b.Minimal {
+		return fmt.Sprintf("minimal, %d lines", n)
+	}
+	return fmt.Sprintf("%d lines, not known to be minimal", n)
+}
+
+// needs says what a minimal case shows that the bug needs.
+func needs(c harness.Case) string {
+	concurrent := "one after another"
+	for _, s := range c.Steps {
+		if s.Group != 0 {
+			concurrent = "at once"
+		}
+	}
+	parts := []string{count(len(c.Lanes()), "lane"), count(c.Calls(), "call") + " " + concurrent}
+	if f := c.Faults(); len(f) > 0 {
+		parts = append(parts, strings.Join(f, " and "))
+	} else {
+		parts = append(parts, "no fault")
+	}
+	return "needs " + strings.Join(parts, ", ")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Progress is one line on how far a campaign is.
+func Progress(r *campaign.Result, budget time.Duration) string {
+	s := max(r.Search.Seconds(), 0.001)
+	return fmt.Sprintf("%s of %s: %d cases (%.1f/s), %d calls (%.0f/s), %d bugs, %d unsure",
+		round(r.Search), round(budget), r.Cases, float64(r.Cases)/s, r.Tried(), float64(r.Tried())/s, len(r.Bugs), len(r.Suspects))
+}
+
+// Summary is what a campaign ends with.
+func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
+	s := max(r.Search.Seconds(), 0.001)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\nseed\t%d\n", r.Seed)
+	fmt.Fprintf(t, "environment\t%s\n", environment(r.Env))
+	fmt.Fprintf(t, "cases\t%d in %s (%.1f/s), %s; %d replays in %s\n", r.Cases, round(r.Search), float64(r.Cases)/s, count(r.Epochs, "epoch"), r.Replays, round(r.Triage))
+	fmt.Fprintf(t, "calls\t%d ok, %d fail, %d unknown, %d skip (%.0f/s); %d stuck\n", r.Calls[harness.OK], r.Calls[harness.Fail], r.Calls[harness.Unknown], r.Calls[harness.Skip], float64(r.Tried())/s, r.Calls[harness.Stuck])
+	share := func(d time.Duration) float64 { return 100 * d.Seconds() / s }
+	c := r.Cost
+	fmt.Fprintf(t, "time\tstart %.0f%%, reset %.0f%%, calls %.0f%%, quiesce %.0f%%, judging %.0f%%\n", share(c.Start), share(c.Reset), share(c.Play), share(c.Quiesce), share(r.Judging))
+	for i, aim := range r.Aims() {
+		head := ""
+		if i == 0 {
+			head = "faults"
+		}
+		f := r.Faults[aim]
+		fmt.Fprintf(t, "%s\t%s: took effect %d of %d times\n", head, aim, f.Acted, f.Injected)
+	}
+	for i, name := range slices.Sorted(maps.Keys(r.Checks)) {
+		head := ""
+		if i == 0 {
+			head = "detectors"
+		}
+		k := r.Checks[name]
+		if k.Blind {
+			fmt.Fprintf(t, "%s\t%s: not checked\n", head, name)
+		} else {
+			fmt.Fprintf(t, "%s\t%s: checked %d, %d unsure\n", head, name, k.Checked, sum(k.Unsure))
+		}
+	}
+	fmt.Fprintf(t, "bugs\t%d\n", len(r.Bugs))
+	for _, b := range r.Bugs {
+		fmt.Fprintf(t, "\t%s: seen after %s, shown %d of %d times, %s\n", Clean(b.Signature), round(b.FirstSeen), b.Shown, b.Replays, size(*b))
+	}
+	fmt.Fprintf(t, "verdict\t%s\n", v)
+	for _, x := range why {
+		fmt.Fprintf(t, "\t%s\n", Clean(x))
+	}
+	t.Flush()
+}
+
+func environment(env map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, k+"="+env[k])
+	}
+	return strings.Join(out, " ")
+}
+
+func sum(m map[string]int) int {
+	n := 0
+	for _, x := range m {
+		n += x
+	}
+	return n
+}
+
+// round makes a duration short to read.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(time.Second)
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond)
+	}
+	return d.Round(time.Millisecond)
+}

@@ -1,0 +1,489 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// play is one case under way.
+type play struct {
+	*Session
+	c       harness.Case
+	rec     *recorder
+	clients map[string]harness.Client // by lane; changed only between turns
+
+	mu       sync.Mutex
+	replies  map[string][]byte // bodies of what was labelled
+	inForce  []*injected       // the stack of heals
+	trouble  error             // the harness's first failure
+	over     bool              // a call was stuck: nothing further is asked
+	stuck    sync.Once         // the stuck probes have looked
+	expiries sync.WaitGroup    // faults waiting for their for= to run out
+}
+
+// injected is a fault in force.
+type injected struct {
+	step   int
+	label  string
+	name   string
+	in     harness.Injection
+	once   sync.Once
+	healed chan struct{}
+}
+
+func (p *play) run(ctx context.Context) error {
+	err := p.begin(ctx)
+	if err == nil {
+		err = timed(&p.cost.Play, func() error { return p.turns(ctx) })
+	}
+	p.end(ctx)
+	if err != nil {
+		return err
+	}
+	p.sample(ctx, harness.AtQuiesced)
+	return p.trouble
+}
+
+// begin brings stores and sessions to the start of a case.
+func (p *play) begin(ctx context.Context) error {
+	if err := timed(&p.cost.Reset, func() error { return p.in.Reset(ctx) }); err != nil {
+		p.wear("it could not be reset")
+		return fmt.Errorf("reset: %w", err)
+	}
+	if err := p.login(ctx); err != nil {
+		return err
+	}
+	p.sample(ctx, harness.AtStart)
+	return ctx.Err()
+}
+
+// login opens a client for every lane, all at once.
+func (p *play) login(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*p.opts.Timeout)
+	defer cancel()
+	lanes := p.c.Lanes()
+	clients, errs := make([]harness.Client, len(lanes)), make([]error, len(lanes))
+	var wg sync.WaitGroup
+	for i, lane := range lanes {
+		wg.Go(func() { clients[i], errs[i] = p.in.Client(ctx, lane) })
+	}
+	wg.Wait()
+	for i, lane := range lanes {
+		if errs[i] == nil {
+			p.clients[lane] = clients[i]
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// turns does the steps: one after another, or a whole group at once.
+func (p *play) turns(ctx context.Context) error {
+	for _, t := range p.c.Turns() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if p.stopped() {
+			return nil
+		}
+		scripts := p.scripts(t[0], t[1])
+		release := make(chan struct{})
+		var released time.Time
+		var wg sync.WaitGroup
+		for _, script := range scripts {
+			wg.Go(func() {
+				<-release
+				for _, i := range script {
+					p.step(ctx, i, released)
+				}
+			})
+		}
+		released = time.Now()
+		close(release)
+		wg.Wait()
+	}
+	return ctx.Err()
+}
+
+// scripts splits the steps of a turn by who does them: each lane, and the nemesis.
+func (p *play) scripts(from, to int) [][]int {
+	var out [][]int
+	at := map[string]int{}
+	for i := from; i < to; i++ {
+		lane := p.c.Steps[i].Lane // "" is the nemesis
+		n, known := at[lane]
+		if !known {
+			n = len(out)
+			at[lane] = n
+			out = append(out, nil)
+		}
+		out[n] = append(out[n], i)
+	}
+	return out
+}
+
+func (p *play) step(ctx context.Context, i int, released time.Time) {
+	s := p.c.Steps[i]
+	switch s.Verb {
+	case harness.VerbCall:
+		for range s.Times() {
+			if ctx.Err() != nil || p.stopped() {
+				return
+			}
+			p.call(ctx, i)
+		}
+	case harness.VerbInject:
+		p.inject(ctx, i, released)
+	case harness.VerbHeal:
+		p.healLabel(ctx, s.Name)
+	case harness.VerbReset:
+		p.reset(ctx)
+	}
+}
+
+// call makes one call and records how it ended.
+func (p *play) call(ctx context.Context, i int) {
+	s := p.c.Steps[i]
+	args, missing := p.resolve(s.Args)
+	if missing != "" {
+		p.emit(i, harness.Event{Kind: harness.Skip, Text: "cannot resolve " + missing})
+		return
+	}
+	p.emit(i, harness.Event{Kind: harness.Invoke, Args: args})
+	reply, err := p.await(ctx, i, args)
+	switch {
+	case errors.Is(err, errIgnored):
+		p.wear("a call ignored that it was cancelled")
+		p.emit(i, harness.Event{Kind: harness.Stuck, Args: harness.Args{{Key: "ignored", Value: yes}}})
+		return
+	case err != nil && ctx.Err() == nil:
+		p.fail(fmt.Errorf("call %s: %w", s.Name, err))
+		return
+	}
+	if s.Label != "" && reply.Outcome == harness.OK {
+		p.mu.Lock()
+		p.replies[s.Label] = reply.Body
+		p.mu.Unlock()
+	}
+}
+
+var (
+	errIgnored = errors.New("a call ignored that it was cancelled")
+	yes        = harness.Value{Form: harness.FormJSON, Text: "true"}
+)
+
+// await makes a call in a goroutine of its own, so that one that ignores its context
+// cannot hold up the case. While a call has passed its deadline and is still under way,
+// the probes for that moment look; only then is it cancelled.
+func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Reply, error) {
+	s := p.c.Steps[i]
+	type result struct {
+		reply harness.Reply
+		err   error
+	}
+	done := make(chan result, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client := p.clients[s.Lane]
+	go func() {
+		r, err := client.Call(ctx, s.Name, args, func(e harness.Event) { p.emit(i, e) })
+		done <- result{r, err}
+	}()
+
+	var got result
+	late := false
+	deadline := time.NewTimer(p.opts.Timeout)
+	defer deadline.Stop()
+	select {
+	case got = <-done:
+	case <-ctx.Done():
+		got.err = errIgnored
+	case <-deadline.C:
+		late = true
+		p.emit(i, harness.Event{Kind: harness.Stuck, Args: harness.Args{{Key: "after", Value: harness.Text(p.opts.Timeout.String())}}})
+		p.stop()
+		p.stuck.Do(func() { p.sample(ctx, harness.AtStuck) })
+		cancel()
+		got.err = errIgnored
+	}
+	if got.err == errIgnored {
+		grace := time.NewTimer(p.opts.Grace)
+		defer grace.Stop()
+		select {
+		case got = <-done:
+		case <-grace.C:
+			return got.reply, errIgnored
+		}
+	}
+	if got.err == nil {
+		p.emit(i, returned(got.reply, late))
+	}
+	return got.reply, got.err
+}
+
+// maxText bounds how much of a reply an event holds.
+const maxText = 2 << 10
+
+// returned is the event that ends a call.
+func returned(r harness.Reply, late bool) harness.Event {
+	e := harness.Event{Kind: r.Outcome, Text: string(r.Body[:min(len(r.Body), maxText)])}
+	if r.Status != 0 {
+		expect := yes
+		if !r.Expect {
+			expect.Text = "false"
+		}
+		e.Args = harness.Args{{Key: "status", Value: harness.Int(int64(r.Status))}, {Key: "expect", Value: expect}}
+	}
+	if r.Error != "" {
+		e.Args = append(e.Args, harness.Arg{Key: "error", Value: harness.Text(r.Error)})
+	}
+	if late {
+		e.Args = append(e.Args, harness.Arg{Key: "timeout", Value: yes})
+	}
+	return e
+}
+
+// resolve replaces references by what earlier replies hold. Missing names one that
+// cannot be replaced.
+func (p *play) resolve(args harness.Args) (out harness.Args, missing string) {
+	out = make(harness.Args, 0, len(args))
+	for _, a := range args {
+		v, ok := a.Value.Resolve(p.lookup)
+		if !ok {
+			return nil, a.Key + "=" + a.Value.String()
+		}
+		out = append(out, harness.Arg{Key: a.Key, Value: v})
+	}
+	return out, ""
+}
+
+func (p *play) lookup(path string) (harness.Value, bool) {
+	label, field, _ := strings.Cut(path, ".")
+	p.mu.Lock()
+	body, ok := p.replies[label]
+	p.mu.Unlock()
+	if !ok {
+		return harness.Value{}, false
+	}
+	return harness.Lookup(body, field)
+}
+
+// inject puts a fault in force. One that cannot be is recorded with the reason, and has
+// no effect.
+func (p *play) inject(ctx context.Context, i int, released time.Time) {
+	s := p.c.Steps[i]
+	if !sleep(ctx, s.At-time.Since(released)) || p.stopped() {
+		return
+	}
+	f := p.opts.Fault(s.Name)
+	if f == nil {
+		p.fail(fmt.Errorf("no fault is called %s", s.Name))
+		return
+	}
+	args := f.Fill(s.Args)
+	p.emit(i, harness.Event{Kind: harness.Inject, Lane: s.Label, Args: args})
+	in, err := f.Inject(ctx, p.in, args, random(p.c.Seed, i))
+	if err != nil {
+		p.emit(i, harness.Event{Kind: harness.Acted, Lane: s.Label, Text: err.Error()})
+		return
+	}
+	x := &injected{step: i, label: s.Label, name: s.Name, in: in, healed: make(chan struct{})}
+	p.mu.Lock()
+	p.inForce = append(p.inForce, x)
+	p.mu.Unlock()
+	if s.For > 0 {
+		p.expiries.Go(func() {
+			t := time.NewTimer(s.For)
+			defer t.Stop()
+			select {
+			case <-t.C:
+				p.heal(ctx, x)
+			case <-x.healed:
+			}
+		})
+	}
+}
+
+func (p *play) healLabel(ctx context.Context, label string) {
+	p.mu.Lock()
+	var found *injected
+	for _, x := range p.inForce {
+		if x.label == label {
+			found = x
+		}
+	}
+	p.mu.Unlock()
+	if found != nil {
+		p.heal(ctx, found)
+	}
+}
+
+// heal ends a fault, whatever has become of the context, and records what it touched.
+func (p *play) heal(ctx context.Context, x *injected) {
+	x.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		err := x.in.Heal(ctx)
+		e := harness.Event{Kind: harness.Heal, Lane: x.label}
+		if err != nil {
+			e.Text = err.Error()
+			p.wear("a fault could not be healed")
+		}
+		p.emit(x.step, e)
+		p.emit(x.step, harness.Event{Kind: harness.Acted, Lane: x.label, Text: x.in.Unit, Value: float64(x.in.Acted())})
+		close(x.healed)
+	})
+}
+
+// unwind heals everything that is in force, the latest first.
+func (p *play) unwind(ctx context.Context) {
+	p.mu.Lock()
+	stack := p.inForce
+	p.inForce = nil
+	p.mu.Unlock()
+	for i := len(stack) - 1; i >= 0; i-- {
+		p.heal(ctx, stack[i])
+	}
+	p.expiries.Wait()
+}
+
+// reset does within a case what happens between two.
+func (p *play) reset(ctx context.Context) {
+	p.unwind(ctx)
+	p.logout()
+	p.mu.Lock()
+	clear(p.replies)
+	p.mu.Unlock()
+	worn, err := p.in.Quiesce(ctx)
+	if worn != "" {
+		p.wear(worn)
+		p.stop() // what comes next wants a process that can serve it
+		return
+	}
+	if err == nil {
+		err = p.begin(ctx)
+	}
+	if err != nil {
+		p.fail(err)
+		return
+	}
+	p.emit(-1, harness.Event{Kind: harness.Reset})
+}
+
+// end heals, lets go of the clients and waits until the target is at rest.
+func (p *play) end(ctx context.Context) {
+	p.unwind(ctx)
+	p.logout()
+	if p.rec.ended() {
+		p.wear("a process ended by itself")
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	err := timed(&p.cost.Quiesce, func() error {
+		worn, err := p.in.Quiesce(ctx)
+		p.wear(worn)
+		return err
+	})
+	if err != nil {
+		p.wear("it did not come to rest")
+		p.fail(fmt.Errorf("quiesce: %w", err))
+	}
+}
+
+func (p *play) logout() {
+	for lane, c := range p.clients {
+		c.Close()
+		delete(p.clients, lane)
+	}
+}
+
+// sample asks the probes of one moment. A probe that cannot see is an event too.
+func (p *play) sample(ctx context.Context, when harness.When) {
+	for _, pr := range p.opts.Probes {
+		if pr.When != when || !p.target.Build.Caps.Has(pr.Needs) {
+			continue
+		}
+		for n := range max(pr.Times, 1) {
+			if n > 0 && !sleep(ctx, pr.Every) {
+				return
+			}
+			pctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			events, err := pr.Sample(pctx, p.in)
+			cancel()
+			if err != nil {
+				events = []harness.Event{{Kind: harness.Sample, Name: pr.Name, Args: harness.Args{{Key: "error", Value: harness.Text(err.Error())}}}}
+			}
+			for _, e := range events {
+				e.Step = -1
+				p.rec.emit(e)
+			}
+		}
+	}
+}
+
+// emit records an event of a step; lane and name are the step's unless they are given.
+func (p *play) emit(i int, e harness.Event) {
+	e.Step = i
+	if i >= 0 {
+		s := p.c.Steps[i]
+		if e.Lane == "" {
+			e.Lane = s.Lane
+		}
+		if e.Name == "" {
+			e.Name = s.Name
+		}
+	}
+	p.rec.emit(e)
+}
+
+// fail notes the harness's first failure and ends the case.
+func (p *play) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.trouble == nil {
+		p.trouble = err
+	}
+	p.over = true
+}
+
+// wear notes why the session can serve no further case. The first reason counts.
+func (p *play) wear(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.worn == "" {
+		p.worn = why
+	}
+}
+
+// stop lets no further step begin.
+func (p *play) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+}
+
+func (p *play) stopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over || p.rec.ended()
+}
+
+// sleep waits for d and reports whether the context was still good then.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,184 @@
+// Package runner plays cases: lanes make the calls, the nemesis injects and heals the
+// faults, and everything that happens becomes events of one record.
+package runner
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Options say how cases are played.
+type Options struct {
+	Fault   func(name string) *harness.Fault // finds a fault by name, nil where there is none
+	Probes  []*harness.Probe
+	Timeout time.Duration // a call that takes longer is stuck; zero means 2s
+	Grace   time.Duration // for a call to return once it is cancelled; zero means 1s
+}
+
+// Cost is where the time of a session went.
+type Cost struct {
+	Start, Reset, Play, Quiesce time.Duration
+}
+
+// Add adds up two costs.
+func (c Cost) Add(d Cost) Cost {
+	return Cost{c.Start + d.Start, c.Reset + d.Reset, c.Play + d.Play, c.Quiesce + d.Quiesce}
+}
+
+// Session is one epoch: a running instance of a target, and the tap on what it emits.
+// Cases are played on it one at a time.
+type Session struct {
+	target *harness.Target
+	in     harness.Instance
+	opts   Options
+	tap    tap
+	worn   string
+	cost   Cost
+}
+
+// Open starts an instance of the target for the env of a case; nil takes the target's own.
+func Open(ctx context.Context, t *harness.Target, env map[string]string, o Options) (*Session, error) {
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Second
+	}
+	if o.Grace == 0 {
+		o.Grace = time.Second
+	}
+	s := &Session{target: t, opts: o}
+	start := time.Now()
+	var err error
+	if s.in, err = t.Start(ctx, harness.Setup{Env: env, Emit: s.tap.emit}); err != nil {
+		return nil, fmt.Errorf("start %s: %w", t.Name, err)
+	}
+	s.cost.Start = time.Since(start)
+	return s, nil
+}
+
+// Worn says why no further case may be played on this session; "" means that one may.
+func (s *Session) Worn() string { return s.worn }
+
+// Cost returns where the time of the session went so far.
+func (s *Session) Cost() Cost { return s.cost }
+
+// Close stops the instance.
+func (s *Session) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if err := s.in.Stop(ctx); err != nil {
+		return fmt.Errorf("stop %s: %w", s.target.Name, err)
+	}
+	return nil
+}
+
+// Play plays one case and returns what happened. An error says that the harness could not
+// play it; the record of what was seen until then comes with it where there is one.
+func (s *Session) Play(ctx context.Context, c harness.Case) (*harness.Record, error) {
+	rec := newRecorder(c, s.target.Build)
+	s.tap.to(rec)
+	defer s.tap.to(nil)
+
+	p := &play{Session: s, c: c, rec: rec, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
+	err := p.run(ctx)
+	return rec.finish(), err
+}
+
+// timed adds the time that f takes to a cost.
+func timed(d *time.Duration, f func() error) error {
+	start := time.Now()
+	err := f()
+	*d += time.Since(start)
+	return err
+}
+
+// tap hands what an instance emits to the record of the case that is being played. What
+// comes between two cases is kept for the next one.
+type tap struct {
+	mu   sync.Mutex
+	rec  *recorder
+	kept []harness.Event
+}
+
+// maxKept bounds what is kept between two cases.
+const maxKept = 10_000
+
+func (t *tap) emit(e harness.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rec == nil {
+		if len(t.kept) < maxKept {
+			t.kept = append(t.kept, e)
+		}
+		return
+	}
+	t.rec.emit(e)
+}
+
+func (t *tap) to(r *recorder) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rec = r
+	if r != nil {
+		for _, e := range t.kept {
+			r.emit(e)
+		}
+		t.kept = nil
+	}
+}
+
+// recorder gives every event its place.
+type recorder struct {
+	start time.Time
+
+	mu      sync.Mutex
+	rec     harness.Record
+	bytes   int
+	crashed bool
+}
+
+// maxBytes bounds a record.
+const maxBytes = 64 << 20
+
+func newRecorder(c harness.Case, b harness.Build) *recorder {
+	return &recorder{start: time.Now(), rec: harness.Record{Case: c, Build: b}}
+}
+
+func (r *recorder) emit(e harness.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bytes += 100 + len(e.Text); r.bytes > maxBytes {
+		r.rec.Truncated = true
+		return
+	}
+	e.Seq, e.At = uint64(len(r.rec.Events))+1, time.Since(r.start)
+	r.rec.Events = append(r.rec.Events, e)
+	if e.Kind == harness.Exit && e.Args.Text("expected") != "true" {
+		r.crashed = true
+	}
+}
+
+// ended reports whether a process ended that nobody had asked to.
+func (r *recorder) ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.crashed
+}
+
+// finish returns the record. Events that come later are dropped.
+func (r *recorder) finish() *harness.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.rec
+	r.rec.Events = nil
+	r.bytes = maxBytes
+	return &out
+}
+
+// random returns the randomness of one step: the same in every replay.
+func random(seed uint64, step int) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, uint64(step)))
+}

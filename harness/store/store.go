@@ -1,0 +1,153 @@
+// Package store keeps on disk what a run found: a directory per run, and in it one per
+// bug, readable without this program.
+//
+//	shakedown-out/20260102-150405-2/
+//	  campaign.json
+//	  bugs/race-cart.add-cart.add-1f2e3d4c/
+//	    case.case first.case record.jsonl output.txt bug.json
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Run is the directory of one run. It is a harness.Sink.
+type Run struct {
+	Dir string
+}
+
+// Create makes the directory of a new run under out. Its name is the time, and the seed.
+func Create(out string, seed uint64, now time.Time) (*Run, error) {
+	base := fmt.Sprintf("%s-%d", now.Format("20060102-150405"), seed)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return nil, err
+	}
+	for n := 1; ; n++ {
+		dir := filepath.Join(out, base)
+		if n > 1 {
+			dir = fmt.Sprintf("%s.%d", dir, n)
+		}
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			return &Run{Dir: dir}, nil
+		}
+		if !errors.Is(err, os.ErrExist) || n == 1000 {
+			return nil, err
+		}
+	}
+}
+
+// BugDir is the directory of the bug with that signature.
+func (r *Run) BugDir(signature string) string {
+	return filepath.Join(r.Dir, "bugs", Slug(signature))
+}
+
+// CaseFile is the file that replays the bug with that signature.
+func (r *Run) CaseFile(signature string) string {
+	return filepath.Join(r.BugDir(signature), "case.case")
+}
+
+// Put writes a bug and the record that shows it. Each file is complete or absent, whatever
+// happens meanwhile; bug.json comes last.
+func (r *Run) Put(_ context.Context, b harness.Bug, rec *harness.Record) error {
+	dir := r.BugDir(b.Signature)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var events bytes.Buffer
+	if err := rec.Write(&events); err != nil {
+		return err
+	}
+	about, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{
+		{"first.case", []byte(b.First.String())},
+		{"case.case", []byte(b.Case.String())},
+		{"record.jsonl", events.Bytes()},
+		{"output.txt", output(b, rec)},
+		{"bug.json", append(about, '\n')},
+	} {
+		if err := write(filepath.Join(dir, f.name), f.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Campaign writes campaign.json.
+func (r *Run) Campaign(result any) error {
+	b, err := json.MarshalIndent(result, "", "  ")
+	if err != nil {
+		return err
+	}
+	return write(filepath.Join(r.Dir, "campaign.json"), append(b, '\n'))
+}
+
+// output is what a person reads first: the report, then what the processes printed.
+func output(b harness.Bug, rec *harness.Record) []byte {
+	var w bytes.Buffer
+	fmt.Fprintf(&w, "%s\n%s\n\n%s\n", b.Title, b.Signature, b.Detail)
+	for _, e := range rec.Events {
+		switch e.Kind {
+		case harness.Output:
+			fmt.Fprintf(&w, "%s %s: %s\n", e.Name, e.Lane, e.Text)
+		case harness.Exit:
+			fmt.Fprintf(&w, "%s ended: %s\n", e.Name, e.Text)
+		}
+	}
+	return w.Bytes()
+}
+
+// write replaces a file in one step, and has it on disk when it returns.
+func write(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
+}
+
+// Slug makes a file name of a signature: its readable part and a hash of the whole.
+func Slug(signature string) string {
+	h := fnv.New32a()
+	h.Write([]byte(signature))
+	var b strings.Builder
+	for _, c := range []byte(signature) {
+		switch {
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.':
+			b.WriteByte(c)
+		case !strings.HasSuffix(b.String(), "-"):
+			b.WriteByte('-')
+		}
+	}
+	name := b.String()
+	name = strings.Trim(name[:min(len(name), 60)], "-.")
+	if name == "" {
+		name = "bug"
+	}
+	return fmt.Sprintf("%s-%08x", name, h.Sum32())
+}
