@@ -77,6 +77,11 @@ func (c Case) Calls() int {
 	return n
 }
 
+// Concurrent reports whether anything is done at once.
+func (c Case) Concurrent() bool {
+	return slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Group != 0 })
+}
+
 // Faults returns the names of the faults that the case injects, in order.
 func (c Case) Faults() []string {
 	var out []string

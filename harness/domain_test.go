@@ -57,7 +57,7 @@ func TestDrawnValuesAreInTheirDomain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(1, 2))
-			for range 500 {
+			for range 200 {
 				v := d.Draw(r)
 				if err := d.(Checker).Check(v.Text); err != nil && len(v.Text) < 70_000 {
 					t.Fatalf("%s: %v", v, err)
@@ -88,7 +88,7 @@ func TestMutationsAreWellFormedAndVaried(t *testing.T) {
 			r := rand.New(rand.NewPCG(3, 4))
 			seen := map[Value]bool{}
 			v := d.Draw(r)
-			for range 300 {
+			for range 100 {
 				v = d.Mutate(r, v)
 				wellFormed(t, v)
 				if len(v.Text) > 300_000 {
@@ -115,8 +115,10 @@ func TestSimplifyingEnds(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(5, 6))
 			starts := []Value{Text(""), Text("what?"), Ref("a.b"), Int(math.MaxInt64), Int(math.MinInt64), {FormJSON, "null"}}
-			for range 50 {
-				starts = append(starts, d.Mutate(r, d.Draw(r)))
+			for range 30 {
+				if v := d.Mutate(r, d.Draw(r)); len(v.Text) < 1000 { // for the sake of speed
+					starts = append(starts, v)
+				}
 			}
 			for _, v := range starts {
 				for n := 0; ; n++ {
@@ -242,7 +244,7 @@ func TestPatternSlips(t *testing.T) {
 	seen := map[string]bool{}
 	misses := 0
 	valid := regexp.MustCompile(`^\d{4}-\d{2}-\d{2}$`)
-	for range 20_000 {
+	for range 10_000 {
 		s := d.Mutate(r, Text("2024-02-29")).Text
 		seen[s] = true
 		if !valid.MatchString(s) {
@@ -254,8 +256,8 @@ func TestPatternSlips(t *testing.T) {
 			t.Errorf("%q is never tried", want)
 		}
 	}
-	if misses < 10_000 || misses > 19_000 {
-		t.Errorf("%d of 20000 do not match", misses)
+	if misses < 5000 || misses > 9500 {
+		t.Errorf("%d of 10000 do not match", misses)
 	}
 }
 

@@ -144,6 +144,10 @@ type Agent interface {
 	Ask(ctx context.Context, question string) ([]byte, error)
 }
 
+// Service is the name of the process that answers the calls. Every other process of a
+// target has the name of a dependency.
+const Service = "service"
+
 // Proc is the process tree of one part of a target.
 type Proc interface {
 	// Kill ends the whole tree at once, as a crash does, and returns how many

@@ -164,7 +164,8 @@ func bound(r *rand.Rand, s string) string {
 	was := s[at[0]:at[1]]
 	n, _ := strconv.ParseInt(was, 10, 64)
 	bounds := []string{
-		"0", "-1", "00" + was, strconv.FormatInt(n+1, 10), strconv.FormatInt(n-1, 10), strings.Repeat("9", len(was)), was + "0",
+		"0", "-1", "00" + was, strconv.FormatInt(n+1, 10), strconv.FormatInt(n-1, 10), was + "0",
+		strings.Repeat("0", len(was)), strings.Repeat("9", len(was)),
 		"255", "256", "65536", "2147483648", "4294967296", "9223372036854775807", "18446744073709551616",
 	}
 	return s[:at[0]] + bounds[r.IntN(len(bounds))] + s[at[1]:]

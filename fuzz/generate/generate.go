@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,7 @@ type Source struct {
 	aims  cycle[aim]
 	fixed *harness.Case
 	known []trait
+	felt  affinity
 }
 
 // aim is a fault and what it is aimed at.
@@ -43,7 +45,7 @@ func New(o Options) *Source {
 	if o.Lanes == 0 {
 		o.Lanes = 4
 	}
-	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}
+	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
 	}
@@ -108,7 +110,10 @@ func (s *Source) draw() harness.Case {
 	for len(focus) < 3 && s.rng.IntN(2) == 0 {
 		focus = append(focus, s.ops.next(s.rng))
 	}
-	b.group(focus, len(faults) > 0)
+	if len(faults) > 0 && s.rng.IntN(2) == 0 {
+		focus = append(focus, s.felt.op(s.rng, faults[0], &s.ops))
+	}
+	b.group(focus, slices.ContainsFunc(faults, func(f harness.Step) bool { return f.For == 0 || f.For > brief }))
 	b.c = join(b, faults)
 	for range s.rng.IntN(3) {
 		last := b.call(focus[s.rng.IntN(len(focus))], b.lane(), 0)
@@ -148,11 +153,14 @@ func (s *Source) faults() []harness.Step {
 				step.Args = step.Args.Set(p.Name, p.Domain.Draw(s.rng))
 			}
 		}
-		if s.rng.IntN(3) > 0 {
+		switch {
+		case step.Args.Text("proc") == harness.Service: // while it is away, nothing can be learned
+			step.For = between(s.rng, 10*time.Millisecond, brief)
+		case s.rng.IntN(4) > 0:
 			step.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
 		}
 		if s.rng.IntN(3) == 0 {
-			step.At = between(s.rng, time.Millisecond, 100*time.Millisecond)
+			step.At = between(s.rng, time.Millisecond, 20*time.Millisecond)
 		}
 		out = append(out, step)
 	}
@@ -231,12 +239,16 @@ type made struct{ op, label, lane string }
 // maxDepth bounds how many calls are made so that one can be.
 const maxDepth = 6
 
-// group draws what the lanes do at the same time. Half of all groups collide: every lane
-// makes the same calls.
-func (b *builder) group(focus []*harness.Op, disturbed bool) {
-	steps := 1 + b.rng.IntN(4)
-	if disturbed {
-		steps = 1 + b.rng.IntN(2)
+// brief is how long a fault may last for calls to be made many times meanwhile: each of
+// them can take until the service gives up waiting.
+const brief = 200 * time.Millisecond
+
+// group draws what the lanes do at the same time: little where that may be slow. Half of
+// all groups collide: every lane makes the same calls.
+func (b *builder) group(focus []*harness.Op, slow bool) {
+	steps, repeat := 1+b.rng.IntN(4), 10
+	if slow {
+		steps, repeat = 1+b.rng.IntN(2), 2
 	}
 	collide := b.rng.IntN(2) == 0
 	var group, first []harness.Step
@@ -251,7 +263,7 @@ func (b *builder) group(focus []*harness.Op, disturbed bool) {
 		for range steps {
 			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
 			if b.rng.IntN(3) == 0 {
-				s.Repeat = 2 + b.rng.IntN(9)
+				s.Repeat = 1 + b.rng.IntN(repeat)
 			}
 			group = append(group, s)
 			first = append(first, s)

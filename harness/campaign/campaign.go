@@ -16,17 +16,16 @@ import (
 
 // Options say what a campaign works on and how long.
 type Options struct {
-	Lab    Lab // its Saw is taken by the campaign
+	Lab    Lab // zero Triage means 2m, less than zero that nothing is proven; its Saw is taken
 	Source harness.Source
 	Sinks  []harness.Sink
 	Seed   uint64
 
-	Time   time.Duration      // of search; zero means 2m
-	Cases  int                // of search; zero means no limit
-	Triage time.Duration      // for each bug; zero means 2m, less than zero that nothing is proven
-	Epoch  int                // cases that one process serves; zero means 50
-	Until  func(*Result) bool // ends the search; nil never does
-	Tick   func(*Result)      // told of every case; nil for nobody
+	Time  time.Duration      // of search; zero means 2m
+	Cases int                // of search; zero means no limit
+	Epoch int                // cases that one process serves; zero means 50
+	Until func(*Result) bool // ends the search; nil never does
+	Tick  func(*Result)      // told of every case; nil for nobody
 }
 
 // maxTrouble is how often in a row the harness may fail before the campaign gives up.
@@ -39,8 +38,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Time == 0 {
 		o.Time = 2 * time.Minute
 	}
-	if o.Triage == 0 {
-		o.Triage = 2 * time.Minute
+	if o.Lab.Triage == 0 {
+		o.Lab.Triage = 2 * time.Minute
 	}
 	if o.Epoch == 0 {
 		o.Epoch = 50
@@ -159,11 +158,11 @@ func (c *campaign) triage(ctx context.Context) error {
 		s := c.queue[0]
 		c.queue = c.queue[1:]
 		proof := c.proof(s.bug.Detector)
-		s.bug.Proven = proof && c.Triage < 0
+		s.bug.Proven = proof && c.Lab.Triage < 0
 		if err := c.put(ctx, *s.bug, s.rec); err != nil {
 			return err
 		}
-		if c.Triage < 0 || ctx.Err() != nil {
+		if c.Lab.Triage < 0 || ctx.Err() != nil {
 			s.bug.Proven = proof
 			c.settle(s.bug)
 			continue
@@ -178,9 +177,7 @@ func (c *campaign) triage(ctx context.Context) error {
 func (c *campaign) prove(ctx context.Context, s suspect, proof bool) error {
 	start := time.Now()
 	defer func() { c.res.Triage += time.Since(start) }()
-	limited, cancel := context.WithTimeout(ctx, c.Triage)
-	defer cancel()
-	got, rec, err := c.Lab.Prove(limited, *s.bug, s.prefix, proof)
+	got, rec, err := c.Lab.Prove(ctx, *s.bug, s.prefix, proof)
 	got.Seen = s.bug.Seen
 	*s.bug = got
 	c.settle(s.bug)
@@ -192,7 +189,7 @@ func (c *campaign) prove(ctx context.Context, s suspect, proof bool) error {
 	if err := c.put(ctx, got, rec); err != nil {
 		return err
 	}
-	if err != nil && limited.Err() == nil {
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return c.failed(ctx, fmt.Errorf("prove %s: %w", s.bug.Signature, err))
 	}
 	return nil

@@ -77,8 +77,8 @@ func shake(t *testing.T, s *harnesstest.Service, d *harness.Detector, texts ...s
 		l.cases = append(l.cases, c)
 	}
 	res, err := campaign.Run(t.Context(), campaign.Options{
-		Lab:    campaign.Lab{Target: s.Target(), Detectors: []*harness.Detector{d}, Runner: runner.Options{Fault: harnesstest.Fault}},
-		Source: l, Sinks: []harness.Sink{k}, Triage: 20 * time.Second,
+		Lab:    campaign.Lab{Target: s.Target(), Detectors: []*harness.Detector{d}, Runner: runner.Options{Fault: harnesstest.Fault}, Triage: 20 * time.Second},
+		Source: l, Sinks: []harness.Sink{k},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -18,6 +19,7 @@ type Lab struct {
 	Target    *harness.Target
 	Detectors []*harness.Detector
 	Runner    runner.Options
+	Triage    time.Duration                            // to prove one finding
 	Saw       func(*harness.Record, []harness.Finding) // told of every record; nil for nobody
 }
 
@@ -42,6 +44,7 @@ func (l *Lab) Replay(ctx context.Context, c harness.Case) (*harness.Record, []de
 // Shown says how often a case showed a signature, of how many replays.
 type Shown struct {
 	Times, Of int
+	Took      time.Duration   // the mean replay
 	Record    *harness.Record // the last that showed it
 	Finding   harness.Finding // as that record shows it
 }
@@ -53,12 +56,14 @@ func (s Shown) Always() bool { return s.Of > 0 && s.Times == s.Of }
 // signature, or once so many did not that enough is out of reach.
 func (l *Lab) Shows(ctx context.Context, c harness.Case, signature string, n, enough int) (Shown, error) {
 	var out Shown
+	start := time.Now()
 	for out.Of < n && out.Times < enough && n-out.Of >= enough-out.Times {
 		rec, vs, err := l.Replay(ctx, c)
 		if err != nil {
 			return out, err
 		}
 		out.Of++
+		out.Took = time.Since(start) / time.Duration(out.Of)
 		for _, f := range detect.Findings(vs) {
 			if f.Signature == signature {
 				out.Times++
@@ -72,100 +77,217 @@ func (l *Lab) Shows(ctx context.Context, c harness.Case, signature string, n, en
 
 // The numbers of replays behind a proof.
 const (
-	confirms  = 5  // to show a finding again; three are enough
-	finals    = 10 // of the minimal case
-	joinLimit = 2  // of a whole epoch
+	confirms = 5  // to show a finding again; three are enough
+	finals   = 10 // of the minimal case
+	joins    = 2  // of a case with a part of its epoch before it
 )
 
-// Prove confirms a finding, makes its case minimal and measures how surely that shows it.
-// Prefix are the cases that the same process had played before. A finding that cannot be
-// shown again comes back as it was, Proven only if its detector needs no second sighting.
+// Prove confirms a finding, makes its case minimal within the time for triage, and measures
+// how surely that shows it. Prefix are the cases that the same process had played before. A
+// finding that cannot be shown again comes back as it was, Proven only if its detector
+// needs no second sighting. The record is that of the case that comes back, nil where that
+// was not shown.
 func (l *Lab) Prove(ctx context.Context, bug harness.Bug, prefix []harness.Case, proof bool) (harness.Bug, *harness.Record, error) {
+	limited, cancel := context.WithTimeout(ctx, l.Triage)
+	defer cancel()
 	bug.Proven = proof
-	c := bug.Case
-	shown, err := l.Shows(ctx, c, bug.Signature, confirms, 3)
-	if err == nil && shown.Times == 0 && len(prefix) > 0 {
-		c = harness.Join(append(prefix[:len(prefix):len(prefix)], c)...)
-		shown, err = l.Shows(ctx, c, bug.Signature, joinLimit, 1)
-	}
+	c, shown, err := l.confirm(limited, bug, prefix)
 	bug.Shown, bug.Replays = shown.Times, shown.Of
 	if err != nil || shown.Times == 0 {
 		return bug, nil, err
 	}
-	bug.Proven, bug.Case = true, c
+	bug.Proven, bug.Case, bug.Finding = true, c, shown.Finding
 
-	if !shown.Always() {
-		if c, shown, err = l.press(ctx, c, bug.Signature, shown); err != nil {
-			return bug, nil, err
-		}
-	}
-	least, minimal, err := minimize.Minimize(ctx, c, l.test(bug.Signature), l.simpler)
+	least, minimal, err := l.reduce(limited, c, shown)
 	if err != nil {
-		return bug, nil, err
+		return bug, shown.Record, err
 	}
-	// The proof of a case found just before the time ran out must not be cut short.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	// The proof of a case found just before the time ran out is not cut short.
+	limited, cancel = context.WithTimeout(ctx, max(l.Triage/2, 30*time.Second))
 	defer cancel()
-	final, err := l.Shows(ctx, least, bug.Signature, finals, finals-1)
+	final, err := l.Shows(limited, least, bug.Signature, finals, finals-1)
 	if err == nil && !surely(final) {
-		least, final, err = l.press(ctx, least, bug.Signature, final)
+		least, final, err = l.press(limited, least, bug.Signature, final)
 	}
 	if final.Times > 0 {
-		bug.Case, bug.Minimal = least, minimal
+		bug.Case, bug.Minimal, bug.Finding = least, minimal && surely(final), final.Finding
 		bug.Shown, bug.Replays = final.Times, final.Of
-		bug.Finding = final.Finding
 		shown = final
 	}
 	return bug, shown.Record, err
 }
 
+// confirm shows a finding again: by its case alone, or after what the same process had
+// played before, as little of it as it takes.
+func (l *Lab) confirm(ctx context.Context, bug harness.Bug, prefix []harness.Case) (harness.Case, Shown, error) {
+	alone, err := l.Shows(ctx, bug.Case, bug.Signature, confirms, 3)
+	if err != nil || alone.Times > 0 {
+		return bug.Case, alone, err
+	}
+	for n := 1; n/2 < len(prefix); n *= 2 {
+		last := prefix[max(len(prefix)-n, 0):]
+		joined := harness.Join(append(last[:len(last):len(last)], bug.Case)...)
+		shown, err := l.Shows(ctx, joined, bug.Signature, joins, 1)
+		if err != nil || shown.Times > 0 {
+			return joined, shown, err
+		}
+		alone.Of += shown.Of
+	}
+	return bug.Case, alone, nil
+}
+
+// reduce makes a case minimal. One that shows the signature only now and then is first
+// pressed; if that does not help, what is surely not needed is taken away, with patience,
+// and it is pressed again: what is left can be done more often.
+func (l *Lab) reduce(ctx context.Context, c harness.Case, shown Shown) (harness.Case, bool, error) {
+	var err error
+	signature := shown.Finding.Signature
+	if !shown.Always() {
+		if c, shown, err = l.press(ctx, c, signature, shown); err != nil {
+			return c, false, err
+		}
+	}
+	if !surely(shown) {
+		if c, _, err = minimize.Minimize(ctx, c, l.test(signature, patient), l.simpler); err != nil {
+			return c, false, err
+		}
+		if c, shown, err = l.press(ctx, c, signature, Shown{Of: 1}); err != nil || !surely(shown) {
+			return c, false, err
+		}
+	}
+	r := strict
+	if shown.Always() && shown.Took > time.Second {
+		r = quick
+	}
+	test := l.test(signature, r)
+	if cut := evidence(shown.Record, shown.Finding); len(cut.Steps) < len(c.Steps) {
+		ok, err := test(ctx, cut, false)
+		if err != nil {
+			return c, false, err
+		}
+		if ok {
+			c = cut
+		}
+	}
+	return minimize.Minimize(ctx, c, test, l.simpler)
+}
+
+// evidence returns the case of a record with only those calls that a finding speaks of,
+// what they refer to, and all faults. Where it speaks of none, that is the whole case.
+func evidence(rec *harness.Record, f harness.Finding) harness.Case {
+	c := rec.Case.Clone()
+	keep, labels := map[int]bool{}, map[string]bool{}
+	for _, seq := range f.Evidence {
+		if e := rec.Event(seq); e != nil && e.Step >= 0 {
+			keep[e.Step] = true
+		}
+	}
+	if len(keep) == 0 {
+		return c
+	}
+	var steps []harness.Step
+	for i, s := range slices.Backward(c.Steps) {
+		if s.Verb == harness.VerbCall && !keep[i] && !labels[s.Label] {
+			continue
+		}
+		for _, a := range s.Args {
+			for _, label := range a.Value.References() {
+				labels[label] = true
+			}
+		}
+		steps = append(steps, s)
+	}
+	slices.Reverse(steps)
+	c.Steps = steps
+	return c.Normalize()
+}
+
 // surely reports whether a case may be called reproducible: nine of ten.
 func surely(s Shown) bool { return s.Of > 0 && s.Times*10 >= s.Of*9 }
 
-// press asks more often for what is done at once, until a case shows the signature surely.
-// What never becomes sure stays as it was.
+// press makes a case show the signature more surely: faults last from the start of their
+// turn to the end of the case, and what is done at once is done more often. A case that no
+// variant improves on stays as it was.
 func (l *Lab) press(ctx context.Context, c harness.Case, signature string, shown Shown) (harness.Case, Shown, error) {
-	best := c
-	for _, times := range []int{4, 16, 64} {
-		more := c.Clone()
-		for i, s := range more.Steps {
-			if s.Verb == harness.VerbCall && (s.Group != 0 || s.Repeat > 1) {
-				more.Steps[i].Repeat = min(s.Times()*times, 256)
+	best, tried := c, map[string]bool{c.String(): true}
+	for _, lasting := range []bool{false, true} {
+		for _, times := range []int{1, 4, 16} {
+			more := pressed(c, times, lasting)
+			if surely(shown) || tried[more.String()] || ctx.Err() != nil {
+				continue
 			}
-		}
-		if more.String() == c.String() {
-			break
-		}
-		got, err := l.Shows(ctx, more, signature, finals, finals-1)
-		if err != nil {
-			return best, shown, err
-		}
-		if got.Times*shown.Of > shown.Times*got.Of {
-			best, shown = more, got
-		}
-		if surely(shown) {
-			break
+			tried[more.String()] = true
+			got, err := l.Shows(ctx, more, signature, finals, finals-1)
+			if ctx.Err() != nil {
+				break
+			}
+			if err != nil {
+				return best, shown, err
+			}
+			if got.Times*max(shown.Of, 1) > shown.Times*got.Of {
+				best, shown = more, got
+			}
 		}
 	}
 	return best, shown, nil
 }
 
-// test returns the predicate for minimizing: every one of two replays shows the
-// signature, of three where calls are made at once. One replay would let a case drift
-// towards one that shows it only now and then.
-func (l *Lab) test(signature string) minimize.Test {
-	return func(ctx context.Context, c harness.Case) (bool, error) {
-		n := 2
-		for _, s := range c.Steps {
-			if s.Group != 0 {
-				n = 3
-			}
+// maxRepeat bounds how often a pressed case makes one call.
+const maxRepeat = 256
+
+func pressed(c harness.Case, times int, lasting bool) harness.Case {
+	c = c.Clone()
+	for i, s := range c.Steps {
+		switch {
+		case s.Verb == harness.VerbCall && (s.Group != 0 || s.Repeat > 1):
+			c.Steps[i].Repeat = max(s.Repeat, min(s.Times()*times, maxRepeat))
+		case s.Verb == harness.VerbInject && lasting:
+			c.Steps[i].At, c.Steps[i].For = 0, 0
 		}
-		s, err := l.Shows(ctx, c, signature, n, n)
+	}
+	return c.Normalize()
+}
+
+// rigour says how many of how many replays make a smaller case one that still shows it.
+type rigour func(c harness.Case, rarer bool) (enough, of int)
+
+// strict wants two of two replays, three of four where calls are made at once, five of five
+// where they are made less often. One would let a case drift towards one that shows it
+// only now and then.
+func strict(c harness.Case, rarer bool) (enough, of int) {
+	switch {
+	case rarer:
+		return 5, 5
+	case c.Concurrent():
+		return 3, 4
+	}
+	return 2, 2
+}
+
+// quick wants one: it is for cases that always show their signature, but slowly.
+func quick(harness.Case, bool) (enough, of int) { return 1, 1 }
+
+// patient wants two of six, and nothing done less often: it is for cases that show their
+// signature too seldom to be strict with.
+func patient(_ harness.Case, rarer bool) (enough, of int) {
+	if rarer {
+		return 6, 6
+	}
+	return 2, 6
+}
+
+// test returns the predicate for minimizing.
+func (l *Lab) test(signature string, r rigour) minimize.Test {
+	return func(ctx context.Context, c harness.Case, rarer bool) (bool, error) {
+		if l.Check(c) != nil {
+			return false, nil // it cannot be played
+		}
+		enough, of := r(c, rarer)
+		s, err := l.Shows(ctx, c, signature, of, enough)
 		if ctx.Err() != nil {
 			return false, nil // out of time is not the harness's failure
 		}
-		return s.Always() && s.Of == n, err
+		return s.Times >= enough, err
 	}
 }
 

@@ -100,7 +100,7 @@ func injected(rec *harness.Record, seq uint64) bool {
 
 // of names the process in a title, unless it is the service itself.
 func of(proc string) string {
-	if proc == service {
+	if proc == harness.Service {
 		return ""
 	}
 	return fmt.Sprintf(" of %s", proc)

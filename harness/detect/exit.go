@@ -18,7 +18,7 @@ var Exit = &harness.Detector{
 func exit(rec *harness.Record) harness.Judgement {
 	j := harness.Judgement{Checked: returned(rec)}
 	for _, e := range rec.Events {
-		if !unexpected(e) || e.Name != service || injected(rec, e.Seq) {
+		if !unexpected(e) || e.Name != harness.Service || injected(rec, e.Seq) {
 			continue
 		}
 		if rec.Truncated {
@@ -42,7 +42,7 @@ func exit(rec *harness.Record) harness.Judgement {
 // explained reports whether another detector says why the service ended.
 func explained(rec *harness.Record) bool {
 	for _, c := range crashes(rec) {
-		if c.proc == service {
+		if c.proc == harness.Service {
 			return true
 		}
 	}
@@ -54,7 +54,7 @@ func tail(rec *harness.Record, seq uint64) string {
 	const lines = 20
 	out := ""
 	for _, s := range streams(rec) {
-		if s.proc != service {
+		if s.proc != harness.Service {
 			continue
 		}
 		n := 0

@@ -69,7 +69,7 @@ func dumps(rec *harness.Record) []*pair {
 		switch e := &rec.Events[i]; {
 		case e.Kind == harness.Inject:
 			disturbed = true
-		case e.Kind == harness.Exit && e.Name == service, e.Kind == harness.Reset:
+		case e.Kind == harness.Exit && e.Name == harness.Service, e.Kind == harness.Reset:
 			stuck, last = 0, nil
 		case e.Kind == harness.Stuck && stuck == 0:
 			stuck = e.Seq

@@ -9,9 +9,6 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-// service is the name of the process under test among those of a target.
-const service = "service"
-
 // The streams with a meaning of their own.
 const (
 	crashLane = "crash" // debug.SetCrashOutput
@@ -59,12 +56,14 @@ func (s *stream) take(e harness.Event) {
 	}
 }
 
+var escapes = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\t`, "\t", `\"`, `"`)
+
 // unescape unfolds a stack that a structured log quoted into one line.
 func unescape(line string) string {
 	if !strings.Contains(line, `]:\n`) || !strings.Contains(line, "goroutine ") {
 		return line
 	}
-	return strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\t`, "\t", `\"`, `"`).Replace(line)
+	return escapes.Replace(line)
 }
 
 // text quotes lines first to last.

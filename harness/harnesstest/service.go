@@ -52,12 +52,12 @@ func (l *Life) Disturbed(link string) bool {
 
 // Print emits a line that the service printed.
 func (l *Life) Print(line string) {
-	l.emit(harness.Event{Kind: harness.Output, Step: -1, Name: "service", Lane: "stderr", Text: line})
+	l.emit(harness.Event{Kind: harness.Output, Step: -1, Name: harness.Service, Lane: "stderr", Text: line})
 }
 
 // Crash emits the end of the process.
 func (l *Life) Crash() {
-	l.emit(harness.Event{Kind: harness.Exit, Step: -1, Name: "service", Value: 2, Text: "exit status 2"})
+	l.emit(harness.Event{Kind: harness.Exit, Step: -1, Name: harness.Service, Value: 2, Text: "exit status 2"})
 }
 
 // OK is a reply that went well.

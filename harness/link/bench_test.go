@@ -108,7 +108,7 @@ func BenchmarkControl(b *testing.B) {
 				}
 			}))
 			for range 50 {
-				dial(b, l.Addr())
+				dial(b, l.Addr()).SetReadBuffer(8 << 10) // soon full
 			}
 			eventually(b, "the links are full", func() bool {
 				before := l.Stats().Down

@@ -18,12 +18,12 @@ type conn struct {
 	client *net.TCPConn
 	pipes  [2]pipe
 	lost   atomic.Bool     // some of its bytes were dropped
-	ctx    context.Context // done when the connection has ended
+	ctx    context.Context // done when the connection is aborted or closed
 	cancel context.CancelFunc
 
-	mu     sync.Mutex   // guards what follows
-	server *net.TCPConn // nil until the dependency has answered
-	ended  bool
+	mu      sync.Mutex   // guards what follows
+	server  *net.TCPConn // nil until the dependency has answered
+	aborted bool         // both sides get a reset, or are closed already
 }
 
 func newConn(l *Link, client *net.TCPConn, id uint64) *conn {
@@ -35,17 +35,29 @@ func newConn(l *Link, client *net.TCPConn, id uint64) *conn {
 	return c
 }
 
-// serve connects to the dependency and copies both ways until both directions have ended.
+// serve connects to the dependency, copies both ways until both directions have ended, and
+// closes both sides. Nobody else closes them.
 func (c *conn) serve() {
-	if !c.dial() {
-		c.end(true)
-		return
+	if c.dial() {
+		var other sync.WaitGroup
+		other.Go(c.pipes[down].run)
+		c.pipes[up].run()
+		other.Wait()
 	}
-	var other sync.WaitGroup
-	other.Go(c.pipes[down].run)
-	c.pipes[up].run()
-	other.Wait()
-	c.end(!c.pipes[up].finished || !c.pipes[down].finished)
+	c.mu.Lock()
+	rst := c.aborted || !c.pipes[up].finished || !c.pipes[down].finished
+	c.aborted = true
+	c.mu.Unlock() // whoever aborts must not wait for the kernel
+	c.cancel()
+	for _, s := range []*net.TCPConn{c.client, c.server} {
+		switch {
+		case s == nil:
+		case rst:
+			reset(s)
+		default:
+			s.Close()
+		}
+	}
 }
 
 // dial reports whether there is now something to copy to.
@@ -58,7 +70,7 @@ func (c *conn) dial() bool {
 	server := s.(*net.TCPConn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
+	if c.aborted {
 		reset(server)
 		return false
 	}
@@ -68,27 +80,29 @@ func (c *conn) dial() bool {
 	return true
 }
 
-// end closes both sides, with a reset instead of an orderly end if rst is set. It
-// reports whether the connection was still there. It does not wait for a peer.
-func (c *conn) end(rst bool) bool {
+// abort ends the connection with a reset to both sides, and counts that for a toxic if the
+// connection was still there. From now on no byte passes. It does not wait for the reset:
+// that takes the kernel long where much is unread.
+func (c *conn) abort(by *toxic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
-		return false
+	if c.aborted {
+		return
 	}
-	c.ended = true
+	c.aborted = true
+	if by != nil {
+		by.acted.Add(1)
+	}
 	c.cancel()
 	for _, s := range []*net.TCPConn{c.client, c.server} {
-		switch {
-		case s == nil:
-		case rst:
-			reset(s)
-		default:
-			s.Close()
+		if s != nil {
+			s.SetDeadline(past)
 		}
 	}
-	return true
 }
+
+// past is a deadline that makes reads and writes fail at once.
+var past = time.Unix(1, 0)
 
 // reset closes a connection so that its peer gets a RST, whatever is still unsent.
 func reset(s *net.TCPConn) {

@@ -85,8 +85,8 @@ func (l *Link) Stats() harness.LinkStats {
 	}
 }
 
-// Disturb puts a toxic in force. It returns when every chunk and connection that comes
-// from now on meets it, and when those that a reset is for have been reset.
+// Disturb puts a toxic in force. Every chunk and connection that comes after it has
+// returned meets the toxic, and on a connection that a reset is for no byte passes any more.
 //
 // Of several toxics in force delays add up. Of the others the strongest wins: what is
 // dropped is not held, what is held is not delayed further and not counted by a cut. A
@@ -106,9 +106,7 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	l.publish(append(slices.Clone(l.toxics), x))
 	if t.Reset {
 		for c := range l.conns {
-			if c.end(true) {
-				x.acted.Add(1)
-			}
+			c.abort(x)
 		}
 	}
 	heal := func(context.Context) error {
@@ -135,7 +133,7 @@ func (l *Link) lift(match func(*toxic) bool) {
 	}
 	for c := range l.conns {
 		if c.lost.Load() {
-			c.end(true)
+			c.abort(nil)
 		}
 	}
 }
@@ -160,7 +158,7 @@ func (l *Link) Close() error {
 		l.closed = true
 		err = l.listener.Close()
 		for c := range l.conns {
-			c.end(true)
+			c.abort(nil)
 		}
 	}
 	l.mu.Unlock()

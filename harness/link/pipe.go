@@ -70,7 +70,7 @@ func (p *pipe) run() {
 			more = p.take(buf[:n], nil)
 		}
 		if err != nil {
-			if more && !errors.Is(err, os.ErrDeadlineExceeded) { // a deadline is pop's way to say stop
+			if more && !errors.Is(err, os.ErrDeadlineExceeded) { // that is how pop and abort say stop
 				p.take(nil, err)
 			}
 			more = false
@@ -191,7 +191,7 @@ func (p *pipe) pop(failed error) {
 	p.queue = p.queue[1:]
 	if failed != nil {
 		p.queue, p.queued, p.broken = nil, 0, true
-		p.src.SetReadDeadline(time.Unix(1, 0))
+		p.src.SetReadDeadline(past)
 	}
 	signal(p.room)
 }
@@ -204,7 +204,7 @@ func (p *pipe) pass(f *flow, b []byte, end error) error {
 		p.dst.CloseWrite() // an error says that dst is gone: it has been told
 		return nil
 	case end != nil:
-		p.conn.end(true)
+		p.conn.abort(nil)
 		return end
 	case len(f.cuts) > 0:
 		return p.passCut(f, b)
@@ -231,9 +231,7 @@ func (p *pipe) passCut(f *flow, b []byte) error {
 	if by == nil {
 		return err
 	}
-	if p.conn.end(true) {
-		by.acted.Add(1)
-	}
+	p.conn.abort(by)
 	return errCut
 }
 
@@ -254,6 +252,6 @@ func (p *pipe) lose(f *flow, b []byte, end error) {
 	}
 	p.conn.lost.Store(true)
 	if !p.conn.link.rules.Load().drops {
-		p.conn.end(true)
+		p.conn.abort(nil)
 	}
 }

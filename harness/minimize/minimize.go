@@ -13,8 +13,10 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-// Test reports whether a case still shows what it must show. An error ends the search.
-type Test func(context.Context, harness.Case) (bool, error)
+// Test reports whether a case still shows what it must show. Rarer says that the case does
+// the same as the one before, only less often: chance decides then, and wants a closer
+// look. An error ends the search.
+type Test func(ctx context.Context, c harness.Case, rarer bool) (bool, error)
 
 // Simpler yields simpler values for an argument of a step, the simplest first.
 type Simpler func(step harness.Step, arg harness.Arg) iter.Seq[harness.Value]
@@ -28,15 +30,25 @@ const maxValues = 12
 func Minimize(ctx context.Context, c harness.Case, test Test, simpler Simpler) (least harness.Case, minimal bool, err error) {
 	m := &minimizer{ctx: ctx, best: c.Normalize(), test: test, seen: map[string]bool{}}
 	passes := []func(harness.Case) iter.Seq[harness.Case]{
-		oneLane, lanes, groups, repeats, schedules, arguments, values(simpler), labels,
+		oneLane, lanes, groups, schedules, arguments, values(simpler), labels,
 	}
-	for m.changed = true; m.changed && !m.done(); {
-		m.changed = false
-		m.steps()
-		for _, pass := range passes {
-			for m.first(pass(m.best)) {
+	// A round that changes nothing is the last: it has tried everything anew, because chance
+	// may have hidden that something is not needed.
+	for before := ""; before != m.best.String() && !m.done(); clear(m.seen) {
+		before = m.best.String()
+		// Repeats come last: what is done often shows surely what else is needed.
+		for m.changed = true; m.changed && !m.done(); {
+			m.changed = false
+			m.steps()
+			for _, pass := range passes {
+				for m.first(pass(m.best)) {
+				}
 			}
 		}
+		m.rarer = true
+		for m.first(repeats(m.best)) {
+		}
+		m.rarer = false
 	}
 	return m.best, !m.done(), m.err
 }
@@ -47,6 +59,7 @@ type minimizer struct {
 	test    Test
 	seen    map[string]bool // cases that do not show it
 	changed bool
+	rarer   bool // candidates are less frequent, not simpler
 	err     error
 }
 
@@ -60,7 +73,7 @@ func (m *minimizer) try(c harness.Case) bool {
 		return false
 	}
 	m.seen[text] = true
-	ok, err := m.test(m.ctx, c)
+	ok, err := m.test(m.ctx, c, m.rarer)
 	if err != nil {
 		m.err = err
 		return false

@@ -104,7 +104,7 @@ func TestMinimizeKeepsOnlyWhatIsNeeded(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			test := func(_ context.Context, c harness.Case) (bool, error) { return tt.test(c), nil }
+			test := func(_ context.Context, c harness.Case, _ bool) (bool, error) { return tt.test(c), nil }
 			got, minimal, err := minimize.Minimize(t.Context(), parse(t, big), test, shorter)
 			if err != nil || !minimal {
 				t.Fatalf("minimal %v, error %v", minimal, err)
@@ -136,7 +136,7 @@ func TestMinimizeReachesAFixedPoint(t *testing.T) {
 				wanted = append(wanted, s.Name)
 			}
 		}
-		test := func(_ context.Context, c harness.Case) (bool, error) {
+		test := func(_ context.Context, c harness.Case, _ bool) (bool, error) {
 			var names []string
 			for _, s := range c.Steps {
 				names = append(names, s.Name)
@@ -151,7 +151,7 @@ func TestMinimizeReachesAFixedPoint(t *testing.T) {
 			return true, nil
 		}
 		least, minimal, err := minimize.Minimize(t.Context(), c, test, shorter)
-		if ok, _ := test(t.Context(), least); err != nil || !minimal || !ok {
+		if ok, _ := test(t.Context(), least, false); err != nil || !minimal || !ok {
 			t.Fatalf("seed %d: minimal %v, shows it %v, error %v\n%s", seed, minimal, ok, err, least)
 		}
 		if got, want := len(least.Steps), len(wanted); got != want {
@@ -171,7 +171,7 @@ func TestMinimizeStopsAtTheFirstError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("no process could be started")
 	n := 0
-	got, minimal, err := minimize.Minimize(t.Context(), parse(t, big), func(context.Context, harness.Case) (bool, error) {
+	got, minimal, err := minimize.Minimize(t.Context(), parse(t, big), func(context.Context, harness.Case, bool) (bool, error) {
 		n++
 		return false, fmt.Errorf("replay: %w", broken)
 	}, nil)
@@ -184,7 +184,7 @@ func TestMinimizeOutOfTimeReturnsTheBestSoFar(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	n := 0
-	got, minimal, err := minimize.Minimize(ctx, parse(t, big), func(context.Context, harness.Case) (bool, error) {
+	got, minimal, err := minimize.Minimize(ctx, parse(t, big), func(context.Context, harness.Case, bool) (bool, error) {
 		if n++; n == 1 {
 			cancel()
 		}

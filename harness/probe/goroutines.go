@@ -25,7 +25,7 @@ var Goroutines = &harness.Probe{
 }
 
 func goroutines(ctx context.Context, w harness.World) ([]harness.Event, error) {
-	a, err := w.Agent("service")
+	a, err := w.Agent(harness.Service)
 	if err != nil {
 		return nil, err
 	}

@@ -60,13 +60,10 @@ func size(b harness.Bug) string {
 
 // needs says what a minimal case shows that the bug needs.
 func needs(c harness.Case) string {
-	concurrent := "one after another"
-	for _, s := range c.Steps {
-		if s.Group != 0 {
-			concurrent = "at once"
-		}
+	parts := []string{count(len(c.Lanes()), "lane"), count(c.Calls(), "call")}
+	if c.Concurrent() {
+		parts[1] += " at once"
 	}
-	parts := []string{count(len(c.Lanes()), "lane"), count(c.Calls(), "call") + " " + concurrent}
 	if f := c.Faults(); len(f) > 0 {
 		parts = append(parts, strings.Join(f, " and "))
 	} else {

@@ -412,7 +412,7 @@ func (p *play) sample(ctx context.Context, when harness.When) {
 			if n > 0 && !sleep(ctx, pr.Every) {
 				return
 			}
-			pctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			pctx, cancel := context.WithTimeout(ctx, time.Second)
 			events, err := pr.Sample(pctx, p.in)
 			cancel()
 			if err != nil {
@@ -421,6 +421,9 @@ func (p *play) sample(ctx context.Context, when harness.When) {
 			for _, e := range events {
 				e.Step = -1
 				p.rec.emit(e)
+			}
+			if err != nil {
+				break
 			}
 		}
 	}

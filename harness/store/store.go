@@ -90,6 +90,18 @@ func (r *Run) Put(_ context.Context, b harness.Bug, rec *harness.Record) error {
 	return nil
 }
 
+// Discard removes the directory of a run in which nothing was done, and the directory
+// that it stands in if that is now empty.
+func (r *Run) Discard() error {
+	if err := os.Remove(r.Dir); err != nil {
+		return err
+	}
+	if left, err := os.ReadDir(filepath.Dir(r.Dir)); err == nil && len(left) == 0 {
+		return os.Remove(filepath.Dir(r.Dir))
+	}
+	return nil
+}
+
 // Campaign writes campaign.json.
 func (r *Run) Campaign(result any) error {
 	b, err := json.MarshalIndent(result, "", "  ")

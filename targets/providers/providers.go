@@ -1,11 +1,21 @@
 // Package providers brings up the stores that a service depends on: a local server, an
 // embedded one, or one that is already there.
+//
+// Choose picks the way, called rung, without starting anything; Start brings the store up
+// empty, or as its init file makes it. The first Reset takes what it then finds, after the
+// service has come up and has migrated and seeded, as the state that every Reset comes
+// back to.
 package providers
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
 // Provider is a way to have one dependency, chosen but not started: its rung.
@@ -22,8 +32,95 @@ type Dependency interface {
 	Addr() string
 	// Proc is its process tree; an error where nothing of it can be ended or paused.
 	Proc() (harness.Proc, error)
-	// Reset brings its data back to what they were after the start.
+	// Reset brings its data back to what they were at the first Reset. Connections of
+	// others stay open, unless one holds up the reset within a transaction.
 	Reset(context.Context) error
 	// Stop ends it and removes what it left on disk. It may be called twice.
 	Stop(context.Context) error
+}
+
+// engine is a kind of store and the ways to have it.
+type engine struct {
+	name  string
+	rungs []string // what provide may be
+	// choose is given a dependency whose Provide is one of rungs.
+	choose func(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error)
+	host   func(url string) (string, error)
+}
+
+func engines() []engine {
+	return []engine{
+		{"postgres", []string{"auto", "local", "url"}, choosePostgres, postgresHost},
+		{"redis", []string{"auto", "local", "embedded", "url"}, chooseRedis, redisHost},
+	}
+}
+
+// Choose picks how a dependency will be had. Name is its name in the description, and dir
+// the directory that the description stands in. With provide: url the server is asked for
+// its version: check Host first. The database at a URL is the harness's to overwrite.
+//
+// Errors say what was looked for, where, and the ways out.
+func Choose(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error) {
+	e, err := check(&dep)
+	if err != nil {
+		return nil, fmt.Errorf("dependency %s: %w", name, err)
+	}
+	p, err := e.choose(ctx, name, dep, dir)
+	if err != nil {
+		return nil, fmt.Errorf("dependency %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// Host returns the host that a dependency is at: "127.0.0.1", or with provide: url the
+// host that its URL leads to.
+func Host(dep spec.Dependency) (string, error) {
+	e, err := check(&dep)
+	if err != nil || dep.Provide != "url" {
+		return "127.0.0.1", err
+	}
+	return e.host(dep.URL)
+}
+
+// Loopback reports whether a host, with or without a port, is this machine for sure: a
+// literal loopback address or localhost. Other names are not resolved: what they lead to
+// may change.
+func Loopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// check returns the engine of a dependency and sets its Provide.
+func check(dep *spec.Dependency) (engine, error) {
+	if dep.Provide == "" {
+		dep.Provide = "auto"
+	}
+	all := engines()
+	i := slices.IndexFunc(all, func(e engine) bool { return e.name == dep.Engine })
+	if i < 0 {
+		var names []string
+		for _, e := range all {
+			names = append(names, e.name)
+		}
+		return engine{}, fmt.Errorf("engine %q is not known: there are %s", dep.Engine, strings.Join(names, ", "))
+	}
+	e := all[i]
+	switch {
+	case !slices.Contains(e.rungs, dep.Provide):
+		return e, fmt.Errorf("provide: %s is not there for %s: there are %s", dep.Provide, e.name, strings.Join(e.rungs, ", "))
+	case dep.Provide == "url" && dep.URL == "":
+		return e, fmt.Errorf("provide: url needs a url, such as %s://127.0.0.1/0", e.name)
+	case dep.Provide != "url" && dep.URL != "":
+		return e, fmt.Errorf("url is given, but provide is %s: make it provide: url, or take the url away", dep.Provide)
+	}
+	return e, nil
+}
+
+// isVersion reports whether a version is the wanted one: "15" wants any 15, "" any at all.
+func isVersion(have, want string) bool {
+	return want == "" || have == want || strings.HasPrefix(have, want+".")
 }

@@ -2,11 +2,7 @@
 // started, what it depends on, and what can be asked of it.
 package spec
 
-import (
-	"time"
-
-	"github.com/shakedown-go/shakedown/harness"
-)
+import "time"
 
 // File is a shakedown.yaml.
 type File struct {
@@ -27,7 +23,7 @@ type Service struct {
 	Build   string            `yaml:"build"` // Go main package, as a path from Dir
 	Args    []string          `yaml:"args"`
 	Env     map[string]string `yaml:"env"`
-	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready
+	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready; zero: it listens
 	Within  Duration          `yaml:"ready_within"` // zero means 30s
 	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means 2s
 }
@@ -39,6 +35,13 @@ type Dependency struct {
 	URL     string `yaml:"url"`     // for provide: url
 	Init    string `yaml:"init"`    // postgres: SQL file that makes the state every case starts from
 	Version string `yaml:"version"` // wanted major version, "15"; zero takes what is there
+	// Database is the database of a local Postgres that the service uses, made if it is
+	// missing; zero means "postgres".
+	Database string `yaml:"database"`
+	// User is the role by which the service connects to a local Postgres without a
+	// password: made if it is missing, the owner of Database, no superuser once init is
+	// done. Zero means "postgres", the superuser.
+	User string `yaml:"user"`
 }
 
 // API says what can be asked of the service.
@@ -81,7 +84,3 @@ type Param struct {
 
 // Duration is a time.Duration that is written as 200ms.
 type Duration time.Duration
-
-// HarnessOps returns the ops of the API as the contract has them, sorted by name.
-// It is implemented in ops.go.
-var _ = harness.Op{}

@@ -20,17 +20,10 @@ func traits(c harness.Case) trait {
 		case harness.VerbCall:
 			t.ops = append(t.ops, s.Name)
 		case harness.VerbInject:
-			t.aims = append(t.aims, s.Args.Text("link")+s.Args.Text("proc"))
+			t.aims = append(t.aims, at(s))
 		}
 	}
 	return t
-}
-
-// Learn puts the traits of a proven bug into quarantine.
-func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
-	if len(proven) > 0 {
-		s.known = append(s.known, traits(rec.Case))
-	}
 }
 
 // shunned reports whether a case has all the traits of a known bug.

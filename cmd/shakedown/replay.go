@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/campaign"
+	"github.com/shakedown-go/shakedown/harness/detect"
+	"github.com/shakedown-go/shakedown/harness/gate"
+	"github.com/shakedown-go/shakedown/harness/report"
+)
+
+func replayCommand() *cobra.Command {
+	var n int
+	c := &cobra.Command{
+		Use:   "replay FILE",
+		Short: "play a case again in fresh processes, and say how often it shows what",
+		Long: `Replay plays a case n times, each time in a fresh process.
+
+Exit codes: 1 where a finding was shown, 0 where none was, 4 where none was but a fault
+of the case never took effect, 3 where the case could not be played.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if n < 1 {
+				return usagef("-n %d: at least once", n)
+			}
+			return replay(c.Context(), args[0], n, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	c.Flags().IntVarP(&n, "times", "n", 1, "how often")
+	return c
+}
+
+func replay(ctx context.Context, file string, n int, stdout, stderr io.Writer) (err error) {
+	c, err := readCase(file)
+	if err != nil {
+		return err
+	}
+	sys, lab, err := assemble(ctx, c.Target, c.Env, stderr)
+	if err != nil {
+		return err
+	}
+	defer closing(ctx, sys, &err)
+	if err := lab.Check(c); err != nil {
+		return usagef("%s: %w", file, err)
+	}
+	for _, d := range sys.Differs {
+		fmt.Fprintf(stdout, "note: %s\n", d)
+	}
+	return tally(ctx, lab, c, n, stdout)
+}
+
+// tally replays a case and prints how often it showed each finding.
+func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout io.Writer) error {
+	shown := map[string]int{}
+	idle := 0 // replays in which a fault did nothing
+	for i := range n {
+		rec, vs, err := lab.Replay(ctx, c)
+		if ctx.Err() != nil {
+			fmt.Fprintf(stdout, "interrupted after %d of %d replays\n", i, n)
+			return verdict(gate.Inconclusive)
+		}
+		if err != nil {
+			return fmt.Errorf("replay %d of %d: %w", i+1, n, err)
+		}
+		found := map[string]bool{}
+		for _, f := range detect.Findings(vs) {
+			if shown[f.Signature] == 0 && !found[f.Signature] {
+				fmt.Fprintf(stdout, "%s\n%s\n", report.Clean(f.Title), report.Clean(f.Detail))
+			}
+			found[f.Signature] = true
+		}
+		for s := range found {
+			shown[s]++
+		}
+		if campaign.Idle(rec) {
+			idle++
+		}
+	}
+	for _, s := range slices.Sorted(maps.Keys(shown)) {
+		fmt.Fprintf(stdout, "shown %d of %d: %s\n", shown[s], n, report.Clean(s))
+	}
+	switch {
+	case len(shown) > 0:
+		return verdict(gate.Findings)
+	case idle > 0:
+		fmt.Fprintf(stdout, "shown 0 of %d, but in %d of them a fault took no effect\n", n, idle)
+		return verdict(gate.Inconclusive)
+	}
+	fmt.Fprintf(stdout, "shown 0 of %d\n", n)
+	return nil
+}

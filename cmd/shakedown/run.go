@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/shakedown-go/shakedown/faults"
+	"github.com/shakedown-go/shakedown/fuzz/generate"
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/campaign"
+	"github.com/shakedown-go/shakedown/harness/gate"
+	"github.com/shakedown-go/shakedown/harness/report"
+	"github.com/shakedown-go/shakedown/harness/store"
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	seed           uint64
+	budget, out    string
+	bugs           string
+	triage         time.Duration
+	lanes          int
+	faults, inputs string
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run TARGET",
+		Short: "look for bugs and prove them",
+		Long: `Run brings up the service that TARGET describes (a directory with a shakedown.yaml,
+or the file itself), looks for bugs until the budget is spent, and proves each one.
+
+Exit codes: 0 pass, 1 findings, 4 inconclusive, 3 the harness failed, 2 usage,
+70 internal error, 130 aborted.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if !c.Flags().Changed("seed") {
+				f.seed = rand.Uint64N(1_000_000)
+			}
+			return f.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	fl := c.Flags()
+	fl.Uint64Var(&f.seed, "seed", 0, "all that is drawn comes from it (default: a random one)")
+	fl.StringVar(&f.budget, "budget", "2m", "how long to look: a duration or a number of cases, such as 2m or 500cases")
+	fl.DurationVar(&f.triage, "triage", 2*time.Minute, "how long to prove each bug; 0 proves none")
+	fl.IntVar(&f.lanes, "lanes", 4, "logical clients at most")
+	fl.StringVar(&f.out, "out", "shakedown-out", "directory for the results")
+	fl.StringVar(&f.faults, "faults", "all", "faults to inject: all, none, or names and prefixes, such as net/,proc/kill")
+	fl.StringVar(&f.inputs, "inputs", "drawn", "calls to make: drawn, or fixed for one valid workload in every case")
+	fl.StringVar(&f.bugs, "bugs", "", "planted bugs to switch on, for services that have some: the service sees it as {{bugs}}")
+	return c
+}
+
+func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer) (err error) {
+	opts, err := f.options()
+	if err != nil {
+		return err
+	}
+	chosen, err := chooseFaults(f.faults)
+	if err != nil {
+		return err
+	}
+	env := map[string]string{}
+	if f.bugs != "" {
+		env["bugs"] = f.bugs
+	}
+	sys, lab, err := assemble(ctx, path, env, stderr)
+	if err != nil {
+		return err
+	}
+	defer closing(ctx, sys, &err)
+	dir, err := store.Create(f.out, f.seed, time.Now())
+	if err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	progress := newProgress(stderr, opts.Time)
+	opts.Lab = lab
+	if opts.Lab.Triage = f.triage; f.triage <= 0 {
+		opts.Lab.Triage = -1
+	}
+	opts.Source = generate.New(generate.Options{Target: lab.Target, Faults: chosen, Lanes: f.lanes, Seed: f.seed, Fixed: f.inputs == "fixed"})
+	opts.Sinks = []harness.Sink{dir, printer{stdout, dir, progress}}
+	opts.Tick = progress.tick
+	fmt.Fprintf(stdout, "seed %d, results in %s\n", f.seed, dir.Dir)
+
+	res, failure := campaign.Run(ctx, opts)
+	progress.clear()
+	if failure != nil && res.Cases == 0 { // nothing was played: there is nothing to keep
+		return errors.Join(failure, dir.Discard())
+	}
+	v, why := gate.Check(res, failure)
+	report.Summary(stdout, res, v, why)
+	if err := dir.Campaign(struct {
+		*campaign.Result
+		Verdict string   `json:"verdict"`
+		Why     []string `json:"why,omitempty"`
+	}{res, v.String(), why}); err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	if v != gate.Pass {
+		return verdict(v)
+	}
+	return nil
+}
+
+// options checks the flags that need no target.
+func (f runFlags) options() (campaign.Options, error) {
+	o := campaign.Options{Seed: f.seed}
+	if f.lanes < 1 || f.lanes > 64 {
+		return o, usagef("--lanes %d: from 1 to 64", f.lanes)
+	}
+	if f.inputs != "drawn" && f.inputs != "fixed" {
+		return o, usagef("--inputs %s: drawn or fixed", f.inputs)
+	}
+	if m := regexp.MustCompile(`^([0-9]+) ?cases?$`).FindStringSubmatch(f.budget); m != nil {
+		n, err := strconv.Atoi(m[1])
+		if err != nil || n == 0 {
+			return o, usagef("--budget %s: too many or too few cases", f.budget)
+		}
+		o.Cases, o.Time = n, 24*time.Hour
+		return o, nil
+	}
+	d, err := time.ParseDuration(f.budget)
+	if err != nil || d <= 0 {
+		return o, usagef("--budget %s: a duration such as 2m, or a number of cases such as 500cases", f.budget)
+	}
+	o.Time = d
+	return o, nil
+}
+
+// chooseFaults returns the faults that a list of names and prefixes names.
+func chooseFaults(list string) ([]*harness.Fault, error) {
+	switch list {
+	case "all":
+		return faults.All(), nil
+	case "none":
+		return nil, nil
+	}
+	var out []*harness.Fault
+	for _, want := range strings.Split(list, ",") {
+		n := len(out)
+		for _, f := range faults.All() {
+			if f.Name == want || strings.HasSuffix(want, "/") && strings.HasPrefix(f.Name, want) {
+				out = append(out, f)
+			}
+		}
+		if len(out) == n {
+			return nil, usagef("--faults: no fault is called %q; see: shakedown list faults", want)
+		}
+	}
+	return out, nil
+}
+
+// printer prints bugs as they are seen and proven. It is a harness.Sink.
+type printer struct {
+	w        io.Writer
+	dir      *store.Run
+	progress *progress
+}
+
+func (p printer) Put(_ context.Context, b harness.Bug, _ *harness.Record) error {
+	p.progress.clear()
+	if b.Replays == 0 {
+		report.Seen(p.w, b)
+	} else {
+		report.Proof(p.w, b, replayLine(p.dir.CaseFile(b.Signature)))
+	}
+	return nil
+}
+
+// replayLine is the command that plays a case again.
+func replayLine(file string) string {
+	if strings.ContainsAny(file, " '\"$") {
+		file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
+	}
+	return os.Args[0] + " replay " + file + " -n 10"
+}
+
+// progress is one live line on a terminal, or one line every ten seconds elsewhere.
+type progress struct {
+	w      io.Writer
+	tty    bool
+	budget time.Duration
+	last   time.Time
+	log    *slog.Logger
+}
+
+func newProgress(w io.Writer, budget time.Duration) *progress {
+	f, ok := w.(*os.File)
+	tty := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	return &progress{w: w, tty: tty, budget: budget, last: time.Now(), log: slog.New(slog.NewTextHandler(w, nil))}
+}
+
+func (p *progress) tick(r *campaign.Result) {
+	every := 10 * time.Second
+	if p.tty {
+		every = 200 * time.Millisecond
+	}
+	if time.Since(p.last) < every {
+		return
+	}
+	p.last = time.Now()
+	if p.tty {
+		fmt.Fprintf(p.w, "\r\x1b[K%s", report.Progress(r, p.budget))
+	} else {
+		p.log.Info(report.Progress(r, p.budget))
+	}
+}
+
+// clear takes the live line away, so that something else can be printed.
+func (p *progress) clear() {
+	if p.tty {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}

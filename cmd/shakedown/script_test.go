@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "write what is printed into the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"shakedown": main})
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gocache, err := exec.Command("go", "env", "GOCACHE", "GOMODCACHE", "GOFLAGS").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	goenv := strings.Split(string(gocache), "\n")
+	testscript.Run(t, testscript.Params{
+		Dir:           filepath.Join("..", "..", "testdata", "script"),
+		UpdateScripts: *update,
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "interrupt": interrupt, "idle": idle},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GOCACHE", goenv[0])
+			env.Setenv("GOMODCACHE", goenv[1])
+			env.Setenv("GOFLAGS", goenv[2])
+			env.Setenv("XDG_CACHE_HOME", cache)
+			env.Setenv("PATH", os.Getenv("PATH")+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			return nil
+		},
+	})
+}
+
+// exits runs a command and wants a given exit code: exits CODE COMMAND ARGS...
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	if got := code(err); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// code is the exit code that the error of a command holds.
+func code(err error) int {
+	if err == nil {
+		return 0
+	}
+	if x, ok := err.(*exec.ExitError); ok {
+		return x.ExitCode()
+	}
+	return -1
+}
+
+// interrupt runs a command, interrupts it after a while, and wants a given exit code:
+// interrupt AFTER CODE COMMAND ARGS...
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: interrupt AFTER CODE COMMAND ARGS...")
+	}
+	after, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	path, err := exec.LookPath(args[2])
+	ts.Check(err)
+	cmd := exec.Command(path, args[3:]...)
+	cmd.Dir = ts.Getenv("WORK")
+	for _, k := range []string{"GOCACHE", "GOMODCACHE", "GOFLAGS", "XDG_CACHE_HOME", "PATH", "HOME", "TMPDIR"} {
+		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
+	}
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	ts.Check(cmd.Start())
+	time.Sleep(after)
+	ts.Check(cmd.Process.Signal(os.Interrupt))
+	if got := code(cmd.Wait()); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// idle wants that nothing runs which the script's commands have started: children of the
+// harness carry a mark and the script's directory in their environment.
+func idle(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: idle")
+	}
+	environs, err := filepath.Glob("/proc/[0-9]*/environ")
+	ts.Check(err)
+	for _, file := range environs {
+		env, err := os.ReadFile(file)
+		if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && bytes.Contains(env, []byte(ts.Getenv("WORK"))) {
+			ts.Fatalf("left running: process %s", filepath.Base(filepath.Dir(file)))
+		}
+	}
+}

@@ -1,0 +1,34 @@
+// Package faults lists the ways in which a target can be disturbed. To add one, write a
+// file in the package of its kind and a line here.
+package faults
+
+import (
+	"github.com/shakedown-go/shakedown/faults/net"
+	"github.com/shakedown-go/shakedown/faults/proc"
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// All returns every fault, sorted by name.
+func All() []*harness.Fault {
+	return []*harness.Fault{
+		net.Blackhole,
+		net.Cut,
+		net.Latency,
+		net.Refuse,
+		net.RST,
+		net.Stall,
+		proc.Kill,
+		proc.Pause,
+		proc.Restart,
+	}
+}
+
+// ByName returns the fault of that name, or nil.
+func ByName(name string) *harness.Fault {
+	for _, f := range All() {
+		if f.Name == name {
+			return f
+		}
+	}
+	return nil
+}

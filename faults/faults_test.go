@@ -1,0 +1,178 @@
+package faults_test
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/faults"
+	"github.com/shakedown-go/shakedown/faults/faulttest"
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+func TestNetworkFaults(t *testing.T) {
+	t.Parallel()
+	const (
+		replied = faulttest.Replied
+		silent  = faulttest.Silent
+		reset   = faulttest.Reset
+		torn    = faulttest.Torn
+	)
+	life := func(during, after faulttest.Outcome) faulttest.Life {
+		return faulttest.Life{During: during, After: after}
+	}
+	type test struct {
+		fault                       string
+		args                        []string
+		old, new                    faulttest.Life
+		executed, late, acted, idle int64
+	}
+	tests := []test{
+		{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18},
+		{fault: "net/latency", args: []string{"delay", "30ms", "dir", "both"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 26},
+		{fault: "net/stall",
+			old: life(silent, replied), new: life(silent, replied), late: 2, acted: 8},
+		{fault: "net/stall", args: []string{"dir", "up"},
+			old: life(silent, replied), new: life(silent, replied), late: 2, acted: 8},
+		{fault: "net/stall", args: []string{"dir", "down"},
+			old: life(silent, replied), new: life(silent, replied), executed: 2, acted: 18},
+		{fault: "net/blackhole",
+			old: life(silent, reset), new: life(silent, reset), acted: 8},
+		{fault: "net/blackhole", args: []string{"dir", "up"},
+			old: life(silent, reset), new: life(silent, reset), acted: 8},
+		{fault: "net/blackhole", args: []string{"dir", "down"},
+			old: life(silent, reset), new: life(silent, reset), executed: 2, acted: 18},
+		{fault: "net/refuse",
+			old: life(replied, replied), new: life(reset, reset), executed: 1, acted: 1},
+		{fault: "net/rst",
+			old: life(reset, reset), new: life(replied, replied), executed: 1, acted: 1, idle: 1},
+		{fault: "net/cut",
+			old: life(reset, reset), new: life(reset, reset), executed: 2, acted: 2},
+		{fault: "net/cut", args: []string{"after", "4"},
+			old: life(torn, torn), new: life(torn, torn), executed: 2, acted: 2},
+		{fault: "net/cut", args: []string{"after", "3", "dir", "up"},
+			old: life(reset, reset), new: life(reset, reset), acted: 2},
+		{fault: "net/cut", args: []string{"after", "9"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(append([]string{tt.fault}, tt.args...), " "), func(t *testing.T) {
+			t.Parallel()
+			f := faults.ByName(tt.fault)
+			b := faulttest.New(t)
+			args := b.Args(f, tt.args...)
+			r := b.Play(f, args)
+			if r.Old != tt.old || r.New != tt.new || r.Executed != tt.executed || r.Late != tt.late || r.Acted != tt.acted || r.Idle != tt.idle {
+				t.Errorf("got %+v\nwant %+v", r, tt)
+			}
+			if r.Next != replied {
+				t.Errorf("a connection after the heal: %s", r.Next)
+			}
+			if want := args.Duration("delay") - args.Duration("jitter"); r.Took < want {
+				t.Errorf("took %s, want %s or more", r.Took, want)
+			}
+			if got := r.Effect(); f.Effect != harness.EffectMaybe && got != f.Effect && got != harness.EffectNone {
+				t.Errorf("its effect is declared as %s, and was seen to be %s", f.Effect, got)
+			}
+		})
+	}
+	for _, f := range onLinks() {
+		if !slices.ContainsFunc(tests, func(tt test) bool { return tt.fault == f.Name }) {
+			t.Errorf("%s is not tested", f.Name)
+		}
+	}
+}
+
+func onLinks() []*harness.Fault {
+	return slices.DeleteFunc(faults.All(), func(f *harness.Fault) bool { return !f.Needs.Has(harness.CapLinks) })
+}
+
+func TestWithoutTrafficNothingIsClaimed(t *testing.T) {
+	t.Parallel()
+	for _, f := range onLinks() {
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			b := faulttest.New(t)
+			inj := b.Inject(f, b.Args(f))
+			b.Heal(inj)
+			if n := inj.Acted(); n != 0 {
+				t.Errorf("acted on %d %s", n, inj.Unit)
+			}
+			if got := b.Dial().Request(); got != faulttest.Replied {
+				t.Errorf("after the heal: %s", got)
+			}
+		})
+	}
+}
+
+func TestCyclesLeaveNoGoroutines(t *testing.T) {
+	for _, f := range onLinks() {
+		t.Run(f.Name, func(t *testing.T) {
+			b := faulttest.New(t)
+			args := b.Args(f)
+			before := runtime.NumGoroutine()
+			var acted int64
+			for i := range 200 {
+				c := b.Dial()
+				if i%10 == 0 { // connected for good
+					c.Request()
+				}
+				inj := b.Inject(f, args)
+				c.Send()
+				if i%50 == 0 { // long enough for the fault to act
+					another := b.Dial()
+					another.Request()
+					another.Close()
+				}
+				b.Heal(inj)
+				c.Close()
+				acted += inj.Acted()
+			}
+			if acted == 0 {
+				t.Error("it never acted")
+			}
+			deadline := time.Now().Add(10 * time.Second)
+			for b.Link.Stats().Open > 0 || runtime.NumGoroutine() > before {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d connections are open, %d goroutines have become %d", b.Link.Stats().Open, before, runtime.NumGoroutine())
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+func TestFaultsAreDescribed(t *testing.T) {
+	t.Parallel()
+	all := faults.All()
+	if !slices.IsSortedFunc(all, func(a, b *harness.Fault) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("the list is not sorted by name")
+	}
+	for _, f := range all {
+		if f.Doc == "" || f.Needs == 0 || f.Inject == nil {
+			t.Errorf("%s lacks something: %+v", f.Name, f)
+		}
+		if faults.ByName(f.Name) != f {
+			t.Errorf("%s is not found by its name", f.Name)
+		}
+		target := &harness.Target{Links: []string{"dep"}, Procs: []string{"db"}}
+		for _, p := range f.Params {
+			if p.Doc == "" || p.Domain == nil && p.Of == harness.OfNothing {
+				t.Errorf("%s %s lacks something: %+v", f.Name, p.Name, p)
+			}
+			if names := p.Of.Names(target); len(names) > 0 {
+				args := f.Fill(harness.Args{{Key: p.Name, Value: harness.Text(names[0])}})
+				if err := f.Check(args, target); err != nil {
+					t.Errorf("the defaults: %v", err)
+				}
+			}
+		}
+	}
+	if faults.ByName("net/none") != nil {
+		t.Error("a fault that there is not was found")
+	}
+}

@@ -1,0 +1,27 @@
+package net
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Cut resets each connection on a link after so many more bytes, in place of the next one:
+// the message that it falls in is torn, or lost whole if it would have been the first.
+var Cut = &harness.Fault{
+	Name:   "net/cut",
+	Doc:    "reset each connection after so many more bytes, in place of the next one",
+	Needs:  harness.CapLinks,
+	Effect: harness.EffectMaybe,
+	Params: []harness.Param{
+		onLink,
+		direction("down", "up", "both"),
+		{Name: "after", Doc: "bytes that still pass, per connection and direction", Default: "0", Domain: harness.Ints(0, 1<<20)},
+	},
+	Inject: cut,
+}
+
+func cut(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
+	return disturb(ctx, w, args, harness.Toxic{Cut: true, CutAfter: args.Int("after")})
+}

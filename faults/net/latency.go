@@ -1,0 +1,33 @@
+package net
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Latency holds back every byte on a link for a while. What is held back when it heals is
+// passed on at once.
+var Latency = &harness.Fault{
+	Name:   "net/latency",
+	Doc:    "hold back every byte for a while",
+	Needs:  harness.CapLinks,
+	Effect: harness.EffectNone,
+	Params: []harness.Param{
+		onLink,
+		direction("down", "up", "both"),
+		{Name: "delay", Doc: "how long", Default: "100ms", Domain: harness.Durations(time.Millisecond, 30*time.Second)},
+		{Name: "jitter", Doc: "give or take so much, uniformly; bytes stay in order", Default: "0s", Domain: harness.Durations(0, 30*time.Second)},
+	},
+	Inject: latency,
+}
+
+func latency(ctx context.Context, w harness.World, args harness.Args, rng *rand.Rand) (harness.Injection, error) {
+	return disturb(ctx, w, args, harness.Toxic{
+		Delay:  args.Duration("delay"),
+		Jitter: args.Duration("jitter"),
+		Seed:   rng.Uint64(),
+	})
+}

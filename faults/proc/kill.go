@@ -1,0 +1,26 @@
+package proc
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Kill ends a process at once, as a crash does. It is down until the heal starts it again.
+var Kill = &harness.Fault{
+	Name:   "proc/kill",
+	Doc:    "end a process as a crash does; the heal starts it again",
+	Needs:  harness.CapProcs,
+	Effect: harness.EffectMaybe,
+	Params: []harness.Param{onProc},
+	Inject: kill,
+}
+
+func kill(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
+	n, start, err := end(ctx, w, args)
+	if err != nil {
+		return harness.Injection{}, err
+	}
+	return injection(n, start), nil
+}

@@ -1,0 +1,144 @@
+package proc_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/faults/proc"
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// tree is a shell with a child, in a process group of its own.
+type tree struct {
+	cmd    *exec.Cmd
+	pids   [2]string // of the shell and of its child
+	starts int
+	broken error // what its methods return
+}
+
+func (p *tree) start(ctx context.Context) error {
+	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), "sh", "-c", "sleep 600 & echo $$ $!; wait")
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.starts++
+	line, err := bufio.NewReader(out).ReadString('\n')
+	copy(p.pids[:], strings.Fields(line))
+	return err
+}
+
+func (p *tree) signal(s syscall.Signal) error { return syscall.Kill(-p.cmd.Process.Pid, s) }
+
+func (p *tree) Kill(context.Context) (int, func(context.Context) error, error) {
+	err := errors.Join(p.broken, p.signal(syscall.SIGKILL))
+	p.cmd.Wait()
+	return len(p.pids), p.start, err
+}
+
+func (p *tree) Pause(context.Context) (int, func(context.Context) error, error) {
+	resume := func(context.Context) error { return p.signal(syscall.SIGCONT) }
+	return len(p.pids), resume, errors.Join(p.broken, p.signal(syscall.SIGSTOP))
+}
+
+// states returns the state letters of both processes in /proc; "-" is for one that is gone.
+func (p *tree) states() string {
+	var out string
+	for _, pid := range p.pids {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		_, rest, found := strings.Cut(string(stat), ") ")
+		switch {
+		case err != nil || !found || rest[0] == 'Z':
+			out += "-"
+		default:
+			out += rest[:1]
+		}
+	}
+	return out
+}
+
+type world struct{ p *tree }
+
+func (w world) Proc(name string) (harness.Proc, error) {
+	if name != "db" {
+		return nil, fmt.Errorf("no process %s", name)
+	}
+	return w.p, nil
+}
+func (world) Link(string) (harness.Link, error)   { return nil, errors.New("no link") }
+func (world) Agent(string) (harness.Agent, error) { return nil, errors.New("no agent") }
+
+func eventually(t *testing.T, p *tree, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); p.states() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the processes are %s, want %s", p.states(), want)
+		}
+	}
+}
+
+func TestProcessFaults(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("process states are read from /proc")
+	}
+	tests := []struct {
+		fault  *harness.Fault
+		during string
+		starts int
+	}{
+		{proc.Kill, "--", 2},
+		{proc.Pause, "TT", 1},
+		{proc.Restart, "SS", 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.fault.Name, func(t *testing.T) {
+			t.Parallel()
+			p := &tree{}
+			if err := p.start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				p.signal(syscall.SIGKILL)
+				p.cmd.Wait()
+			})
+			first := p.pids
+			args := harness.Args{{Key: "proc", Value: harness.Text("db")}}
+			inj, err := tt.fault.Inject(t.Context(), world{p}, args, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, p, tt.during)
+			if err := inj.Heal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, p, "SS")
+			if p.starts != tt.starts || (p.pids == first) != (tt.starts == 1) {
+				t.Errorf("started %d times, want %d", p.starts, tt.starts)
+			}
+			if n := inj.Acted(); n != 2 || inj.Unit != "processes" {
+				t.Errorf("acted on %d %s", n, inj.Unit)
+			}
+
+			p.broken = errors.New("not permitted")
+			if _, err := tt.fault.Inject(t.Context(), world{p}, args, nil); !errors.Is(err, p.broken) || !strings.Contains(err.Error(), "db") {
+				t.Errorf("a process that cannot be disturbed: %v", err)
+			}
+			if _, err := tt.fault.Inject(t.Context(), world{p}, args.Set("proc", harness.Text("cache")), nil); err == nil {
+				t.Error("a process that there is not: no error")
+			}
+		})
+	}
+}

@@ -1,0 +1,31 @@
+package proc
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Restart ends a process at once, as a crash does, and starts it again. The fault is over
+// when the process is ready; there is nothing to heal.
+var Restart = &harness.Fault{
+	Name:   "proc/restart",
+	Doc:    "end a process as a crash does and start it again at once",
+	Needs:  harness.CapProcs,
+	Effect: harness.EffectMaybe,
+	Params: []harness.Param{onProc},
+	Inject: restart,
+}
+
+func restart(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
+	n, start, err := end(ctx, w, args)
+	if err != nil {
+		return harness.Injection{}, err
+	}
+	if err := start(ctx); err != nil {
+		return harness.Injection{}, fmt.Errorf("restart %s: %w", args.Text("proc"), err)
+	}
+	return injection(n, func(context.Context) error { return nil }), nil
+}

@@ -1,0 +1,72 @@
+package generate
+
+import (
+	"math/rand/v2"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Learn takes note of which ops felt which faults, and puts the traits of a proven bug
+// into quarantine.
+func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
+	s.felt.learn(rec)
+	if len(proven) > 0 {
+		s.known = append(s.known, traits(rec.Case))
+	}
+}
+
+// affinity knows which ops make use of which links and processes: those that were called
+// while a fault on them took effect. A fault that nothing meets proves nothing.
+type affinity map[pair]felt
+
+// pair is an op and the link or process that a fault was aimed at.
+type pair struct{ op, at string }
+
+// felt counts the faults that took effect while an op was called.
+type felt struct{ acted, tried int }
+
+func (a affinity) learn(rec *harness.Record) {
+	acted := map[int]bool{}
+	for _, e := range rec.Events {
+		if e.Kind == harness.Acted && e.Value > 0 {
+			acted[e.Step] = true
+		}
+	}
+	ops := map[string]bool{}
+	for _, s := range rec.Case.Steps {
+		if s.Verb == harness.VerbCall {
+			ops[s.Name] = true
+		}
+	}
+	for i, s := range rec.Case.Steps {
+		if s.Verb != harness.VerbInject {
+			continue
+		}
+		for op := range ops {
+			f := a[pair{op, at(s)}]
+			f.tried++
+			if acted[i] {
+				f.acted++
+			}
+			a[pair{op, at(s)}] = f
+		}
+	}
+}
+
+// op draws four ops and returns the one that most often felt faults where this one is
+// aimed. One that was never tried may.
+func (a affinity) op(rng *rand.Rand, fault harness.Step, ops *cycle[*harness.Op]) *harness.Op {
+	var best *harness.Op
+	most := -1.0
+	for range 4 {
+		op := ops.all[rng.IntN(len(ops.all))]
+		f := a[pair{op.Name, at(fault)}]
+		if share := float64(f.acted+1) / float64(f.tried+1); share > most {
+			best, most = op, share
+		}
+	}
+	return best
+}
+
+// at is what a fault is aimed at.
+func at(s harness.Step) string { return s.Args.Text("link") + s.Args.Text("proc") }

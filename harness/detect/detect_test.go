@@ -1,0 +1,192 @@
+package detect
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+const everything = harness.CapLinks | harness.CapProcs | harness.CapAgent | harness.CapRace | harness.CapOutput
+
+func TestDetectorsAreComplete(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, d := range All() {
+		if d.Name == "" || d.Doc == "" || d.Minimum <= 0 || d.Detect == nil || seen[d.Name] {
+			t.Errorf("%+v is not complete, or its name is taken", d)
+		}
+		seen[d.Name] = true
+		if ByName(d.Name) != d {
+			t.Errorf("ByName(%s) is another detector", d.Name)
+		}
+	}
+	if d := ByName("nobody"); d != nil {
+		t.Errorf("ByName(nobody) = %v", d)
+	}
+}
+
+func TestJudgeChecksOnlyWhatTheInstanceCouldShow(t *testing.T) {
+	t.Parallel()
+	rec := &harness.Record{
+		Build:  harness.Build{Caps: harness.CapOutput},
+		Events: []harness.Event{{Seq: 1, Kind: harness.Invoke, Lane: "a", Name: "ok"}, {Seq: 2, Kind: harness.OK, Lane: "a", Name: "ok"}},
+	}
+	got := map[string]string{}
+	for _, r := range Judge(rec, All()) {
+		got[r.Detector.Name] = fmt.Sprintf("missing %d, checked %d", r.Missing, r.Checked)
+	}
+	done := "missing 0, checked 1"
+	want := map[string]string{
+		"race": fmt.Sprintf("missing %d, checked 0", harness.CapRace), "hang": fmt.Sprintf("missing %d, checked 0", harness.CapAgent),
+		"panic": done, "recovered-panic": done, "fatal": done, "exit": done, "status": done,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want -, got +\n%s", diff)
+	}
+}
+
+func TestKindIsTheSameInEveryRun(t *testing.T) {
+	t.Parallel()
+	sent := []string{"blue sky", "store", "red"}
+	for msg, want := range map[string]string{
+		"runtime error: index out of range [5] with length 3":                           "index out of range",
+		"runtime error: slice bounds out of range [:7] with capacity 3":                 "slice bounds out of range",
+		"runtime error: invalid memory address or nil pointer dereference [recovered]":  "nil pointer dereference",
+		"runtime error: integer divide by zero [recovered, repanicked]":                 "integer divide by zero",
+		"interface conversion: interface {} is string, not main.T":                      "interface conversion: interface {} is string, not main.T",
+		"assignment to entry in nil map":                                                "assignment to entry in nil map",
+		"(main.T) {0x1234, 0xc000123}":                                                  "(main.T) {, }",
+		`strconv.Atoi: parsing "x1": invalid syntax`:                                    `strconv.Atoi: parsing "": invalid syntax`,
+		"order o-81ff of user 7, 8, 9 at 2026-11-20T17:30:37Z: 127.0.0.1:5432 is down.": "order N of user N at N: N is down.",
+		"unknown color red, redder than blue sky":                                       "unknown color _, redder than _",
+		"no such store":                   "no such _",
+		"runtime: out of memory":          "out of memory",
+		"":                                "no message",
+		strings.Repeat("long words ", 20): strings.TrimSpace(strings.Repeat("long words ", 20)[:80]),
+		"can't say 'this one' or `that`":  `can't say "" or ""`,
+	} {
+		if got := kind(msg, sent); got != want {
+			t.Errorf("kind(%q)\n got %q\nwant %q", msg, got, want)
+		}
+	}
+}
+
+// dump is what a service looks like of whose two calls the first has the lock.
+const dump = `goroutine 5 [IO wait]:
+net.(*conn).Read(0xc1)
+	/go/src/net/net.go:196 +0x1
+shop.(*Store).Reserve(0xc2)
+	/src/shop/store.go:10 +0x1
+net/http.(*conn).serve(0xc3)
+	/go/src/net/http/server.go:2067 +0x1
+
+goroutine 6 [sync.Mutex.Lock]:
+internal/sync.(*Mutex).lockSlow(0xc2)
+	/go/src/internal/sync/mutex.go:149 +0x1
+sync.(*Mutex).Lock(...)
+	/go/src/sync/mutex.go:46
+shop.(*Store).Count(0xc2)
+	/src/shop/store.go:20 +0x1
+net/http.(*conn).serve(0xc4)
+	/go/src/net/http/server.go:2067 +0x1
+`
+
+func TestHang(t *testing.T) {
+	t.Parallel()
+	library := strings.ReplaceAll(dump, "shop.(*Store).Count(0xc2)", "example.org/pool.(*Pool).Get(0xc2)\n\t/pool.go:1 +0x1\nshop.(*Store).Count(0xc2)")
+	for _, c := range []struct {
+		name          string
+		before, after string
+		fault         bool
+		between       harness.Kind // an event between the dumps
+		want          string
+	}{
+		{name: "held across I/O", before: dump, after: dump, fault: true, want: "hang: lock in shop.(*Store).Reserve"},
+		{name: "the holder retries", before: strings.Replace(dump, "[IO wait]", "[sleep]", 1), after: dump, fault: true, want: "hang: lock in shop.(*Store).Reserve"},
+		{name: "the waiter came later", before: strings.ReplaceAll(dump, "goroutine 6", "goroutine 7"), after: dump, fault: true},
+		{name: "the lock passes on", before: dump + "\n" + strings.ReplaceAll(dump, "goroutine ", "goroutine 1"), after: dump, fault: true},
+		{name: "the waiter serves nobody", before: strings.ReplaceAll(dump, "net/http.(*conn).serve(0xc4)", "shop.work()"), after: strings.ReplaceAll(dump, "net/http.(*conn).serve(0xc4)", "shop.work()"), fault: true},
+		{name: "a library locks for itself", before: library, after: library, fault: true},
+		{name: "a library locks while nothing is injected", before: library, after: library, want: "hang: lock of example.org/pool.(*Pool)"},
+		{name: "another process life", before: dump, after: dump, between: harness.Exit},
+		{name: "another case", before: dump, after: dump, between: harness.Reset},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			rec := &harness.Record{Build: harness.Build{Module: "shop", Caps: everything}}
+			emit := func(e harness.Event) {
+				e.Seq = uint64(len(rec.Events) + 1)
+				rec.Events = append(rec.Events, e)
+			}
+			if c.fault {
+				emit(harness.Event{Kind: harness.Inject, Name: "net/stall"})
+			}
+			emit(harness.Event{Kind: harness.Stuck, Lane: "a", Name: "reserve"})
+			emit(harness.Event{Kind: harness.Sample, Name: "goroutines", Text: c.before})
+			if c.between != "" {
+				emit(harness.Event{Kind: c.between, Name: harness.Service})
+			}
+			emit(harness.Event{Kind: harness.Sample, Name: "goroutines", Text: c.after})
+			got := ""
+			for _, f := range Hang.Detect(rec).Findings {
+				got += f.Signature
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestHostileOutputIsJudgedInTime feeds much of what detectors could stumble over again and again.
+func TestHostileOutputIsJudgedInTime(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{
+		"panic: x\n\ngoroutine 1 [running]:\nmain.f()\n\t/x.go:1 +0x1\n",
+		"http: panic serving x: y\ngoroutine 1 [running]:\npanic({0x1})\n\t/runtime/panic.go:1\nmain.f()\n\t/x.go:1 +0x1\n",
+		"WARNING: DATA RACE\nWrite at 0x1 by goroutine 1:\n  main.f()",
+		"fatal error: x", `goroutine 1 [running]:\n\"goroutine`,
+	} {
+		var rec harness.Record
+		rec.Build.Caps = everything
+		for i := range 1_000 {
+			lane := []string{"stderr", "crash"}[i%2]
+			rec.Events = append(rec.Events, harness.Event{Seq: uint64(i + 1), Kind: harness.Output, Name: harness.Service, Lane: lane, Text: s})
+		}
+		rec.Events = append(rec.Events, harness.Event{Seq: 1_001, Kind: harness.Exit, Name: harness.Service, Value: 2})
+		start := time.Now()
+		Judge(&rec, All())
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("%.40q: %v", s, d)
+		} else {
+			t.Logf("%.20q: %v", s, d)
+		}
+	}
+}
+
+// FuzzJudge holds that nothing a service prints stops a detector, and that signatures stay one line.
+func FuzzJudge(f *testing.F) {
+	f.Add("panic: x\n\ngoroutine 1 [running]:\nmain.f()\n\t/x.go:1 +0x1\n", "", dump)
+	f.Add("http: panic serving x: y\ngoroutine 1 [running]:\npanic({0x1})\n\t/runtime/panic.go:1\nmain.f()\n", "\n\ngoroutine 1 [running]:\nmain.f()", dump)
+	f.Add("WARNING: DATA RACE\nWrite at 0x1 by goroutine 1:\n  main.f()", "panic: y", "")
+	f.Fuzz(func(t *testing.T, stderr, crash, sample string) {
+		rec := &harness.Record{Build: harness.Build{Module: "shop", Caps: everything}, Events: []harness.Event{
+			{Seq: 1, Kind: harness.Stuck},
+			{Seq: 2, Kind: harness.Sample, Name: "goroutines", Text: sample},
+			{Seq: 3, Kind: harness.Sample, Name: "goroutines", Text: sample},
+			{Seq: 4, Kind: harness.Output, Name: harness.Service, Lane: "stderr", Text: stderr},
+			{Seq: 5, Kind: harness.Output, Name: harness.Service, Lane: "crash", Text: crash},
+			{Seq: 6, Kind: harness.Exit, Name: harness.Service, Value: 2},
+		}}
+		for _, x := range Findings(Judge(rec, All())) {
+			if x.Signature == "" || x.Title == "" || len(x.Evidence) == 0 || strings.ContainsAny(x.Signature, "\n\r") {
+				t.Errorf("%+v", x)
+			}
+		}
+	})
+}

@@ -1,0 +1,308 @@
+// Package api calls a service over HTTP as its description says: it logs a lane in,
+// makes requests of arguments, and tells what the outcome of each call proves.
+package api
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/spec"
+)
+
+const (
+	loginTimeout = 2 * time.Second // where the description gives no timeout
+	dialTimeout  = 5 * time.Second // of a connection that nobody waits for any more
+	maxBody      = 256 << 10       // of a reply that is kept
+	maxDrain     = 1 << 20         // of a reply that is read so that its connection can serve again
+	maxHeader    = 64 << 10        // of a reply
+)
+
+// API is what can be asked of a service that runs.
+type API struct {
+	base  string
+	login *spec.Login
+	limit time.Duration // of a login
+	ops   map[string]op
+}
+
+// op is one request with what is known about it.
+type op struct {
+	harness.Op
+	request spec.Request
+	expects func(status int) bool
+}
+
+// New returns the API of a description, served at base: "http://127.0.0.1:8080".
+func New(f *spec.File, base string) *API {
+	a := &API{base: strings.TrimSuffix(base, "/"), login: f.API.Login, ops: map[string]op{}}
+	a.limit = time.Duration(f.Service.Timeout)
+	if a.limit <= 0 {
+		a.limit = loginTimeout
+	}
+	for _, o := range f.HarnessOps() {
+		described := f.API.Ops[o.Name]
+		r, err := spec.ParseRequest(described.Request)
+		if err != nil {
+			panic("api: a description that was checked has a bad request: " + err.Error())
+		}
+		a.ops[o.Name] = op{o, r, described.Expects}
+	}
+	return a
+}
+
+// Client returns the client of a lane, logged in where the description wants that. The
+// events of the login go to emit, with Step -1. A login that fails is the service's
+// doing and no error: the client then works without a token.
+func (a *API) Client(ctx context.Context, lane string, emit func(harness.Event)) (harness.Client, error) {
+	c := &client{api: a, lane: lane, transport: &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		DisableCompression:     true, // the service sees the headers of the case and no others
+		MaxResponseHeaderBytes: maxHeader,
+	}}
+	if a.login == nil {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.limit)
+	defer cancel()
+	if err := c.logIn(ctx, emit); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("log lane %s in: %w", lane, err)
+	}
+	return c, nil
+}
+
+// client is one lane's. Its connections are its own, so that lanes disturb each other in
+// the service only.
+type client struct {
+	api         *API
+	lane        string
+	transport   *http.Transport
+	name, value string // the header that carries the token; "" without
+}
+
+// logIn calls the login op and keeps its token. The arguments are drawn from the lane's
+// name, so that a lane logs in alike every time.
+func (c *client) logIn(ctx context.Context, emit func(harness.Event)) error {
+	h := fnv.New64a()
+	io.WriteString(h, c.lane)
+	rng := rand.New(rand.NewPCG(h.Sum64(), 0))
+	name := c.api.login.Op
+	var args harness.Args
+	for _, p := range c.api.ops[name].Params {
+		if p.Domain != nil {
+			args = append(args, harness.Arg{Key: p.Name, Value: p.Domain.Draw(rng)})
+		}
+	}
+	tell := func(e harness.Event) {
+		e.Step, e.Lane, e.Name = -1, c.lane, name
+		emit(e)
+	}
+	tell(harness.Event{Kind: harness.Invoke, Args: args})
+	r, err := c.Call(ctx, name, args, tell)
+	if err != nil {
+		return err
+	}
+	e := harness.Event{Kind: r.Outcome, Text: string(r.Body[:min(len(r.Body), maxText)])}
+	if r.Status != 0 {
+		e.Args = e.Args.Set("status", harness.Int(int64(r.Status)))
+		e.Args = e.Args.Set("expect", harness.Value{Form: harness.FormJSON, Text: fmt.Sprint(r.Expect)})
+	}
+	if r.Error != "" {
+		e.Args = e.Args.Set("error", harness.Text(r.Error))
+	}
+	tell(e)
+	if r.Outcome != harness.OK {
+		return nil
+	}
+	if token, ok := harness.Lookup(r.Body, c.api.login.TokenPath()); ok {
+		c.name, c.value = c.api.login.Carry(token.Text)
+	}
+	return nil
+}
+
+// maxText bounds how much of the login's reply its event holds.
+const maxText = 2 << 10
+
+// Call makes one request and never a second: see once.
+func (c *client) Call(ctx context.Context, name string, args harness.Args, emit func(harness.Event)) (harness.Reply, error) {
+	o, ok := c.api.ops[name]
+	if !ok {
+		return harness.Reply{}, fmt.Errorf("the description has no op %s", name)
+	}
+	args = c.named(args)
+	for _, a := range args {
+		if err := known(a); err != nil {
+			return harness.Reply{}, fmt.Errorf("op %s: %w", name, err)
+		}
+	}
+	// RoundTrip calls the hook when it has a connection, which is before it writes.
+	forwarded := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if !forwarded {
+			forwarded = true
+			emit(harness.Event{Kind: harness.Forwarded, Name: name})
+		}
+	}})
+	req, err := c.request(ctx, o, args)
+	if err != nil {
+		return unsent(err), nil
+	}
+	resp, err := c.transport.RoundTrip(req)
+	switch {
+	case err != nil && !forwarded:
+		return unsent(err), nil
+	case err != nil:
+		return harness.Reply{Outcome: lost(o), Error: err.Error()}, nil
+	}
+	return read(o, resp), nil
+}
+
+// Close lets go of the client's connections.
+func (c *client) Close() { c.transport.CloseIdleConnections() }
+
+// unsent is the reply of a call of which no byte was written.
+func unsent(err error) harness.Reply {
+	return harness.Reply{Outcome: harness.Fail, Error: "not sent: " + err.Error()}
+}
+
+// lost is the outcome of a call whose reply did not come.
+func lost(o op) harness.Kind {
+	if o.Mutates {
+		return harness.Unknown
+	}
+	return harness.Fail
+}
+
+// read reads a reply to its end, within bounds.
+func read(o op, resp *http.Response) harness.Reply {
+	defer resp.Body.Close()
+	r := harness.Reply{
+		Outcome: harness.Outcome(resp.StatusCode, o.Mutates),
+		Status:  resp.StatusCode,
+		Expect:  o.expects(resp.StatusCode),
+		Header:  resp.Header,
+	}
+	var err error
+	r.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err == nil {
+		_, err = io.CopyN(io.Discard, resp.Body, maxDrain)
+	}
+	if err != nil && err != io.EOF {
+		r.Error = "the reply broke off: " + err.Error()
+		// A status alone may have been sent before the work was done.
+		if r.Outcome == harness.OK {
+			r.Outcome = lost(o)
+		}
+	}
+	return r
+}
+
+// named replaces {{lane}} by the lane.
+func (c *client) named(args harness.Args) harness.Args {
+	out := make(harness.Args, len(args))
+	for i, a := range args {
+		a.Value.Text = strings.ReplaceAll(a.Value.Text, "{{lane}}", c.lane)
+		out[i] = a
+	}
+	return out
+}
+
+// known reports an argument that has no place in a request, or still refers to a reply.
+func known(a harness.Arg) error {
+	where, _, named := strings.Cut(a.Key, ".")
+	switch {
+	case a.Value.Form == harness.FormRef:
+		return fmt.Errorf("%s=%s was not resolved", a.Key, a.Value)
+	case where == "body", named && (where == "path" || where == "query" || where == "header"):
+		return nil
+	}
+	return fmt.Errorf("%s is no argument: path.NAME, query.NAME, header.NAME, body.FIELD and body are", a.Key)
+}
+
+// request returns the request that the arguments describe. Its errors are about
+// arguments that HTTP cannot carry.
+func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Request, error) {
+	target := o.request.Expand(func(name string) string { return url.PathEscape(args.Text("path." + name)) })
+	sep := "?"
+	for _, a := range args {
+		if name, ok := part(a.Key, "query"); ok {
+			target += sep + url.QueryEscape(name) + "=" + url.QueryEscape(a.Value.Text)
+			sep = "&"
+		}
+	}
+	payload, has, err := body(args)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, o.request.Method, c.api.base+target, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "shakedown")
+	if has {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if len(payload) > 0 {
+		req.ContentLength = int64(len(payload))
+		req.Body = io.NopCloser(bytes.NewReader(payload))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
+	}
+	if c.name != "" {
+		req.Header.Set(c.name, c.value)
+	}
+	for _, a := range args {
+		if name, ok := part(a.Key, "header"); ok {
+			req.Header.Set(name, a.Value.Text)
+		}
+	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	once(req)
+	return req, nil
+}
+
+// once keeps the transport from sending a request again when a connection that was used
+// before breaks: the call would count once and be done twice. It does so with requests
+// that it takes for repeatable: those of a safe method whose body is none or can be had
+// anew, and those with an idempotency key. What stays is the retry of a request of which
+// nothing was written.
+func once(req *http.Request) {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		req.GetBody = nil
+		if req.Body == nil {
+			// Found to be empty before the head is written: nothing of it is sent.
+			req.Body = io.NopCloser(strings.NewReader(""))
+		}
+	}
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if v, ok := req.Header[name]; ok {
+			delete(req.Header, name)
+			req.Header[strings.ToLower(name)] = v
+		}
+	}
+}
+
+// part returns the name in a key of two parts, such as query.NAME.
+func part(key, where string) (name string, ok bool) {
+	segs, err := harness.SplitKey(key)
+	if err != nil || len(segs) < 2 || segs[0].Name != where {
+		return "", false
+	}
+	if len(segs) == 2 {
+		return segs[1].Name, true
+	}
+	return harness.JoinKey(segs[1:]...), true
+}

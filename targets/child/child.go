@@ -1,0 +1,343 @@
+// Package child runs programs as children of the harness. A child has its own process
+// group, so that a terminal's Ctrl-C does not reach it first; every line it prints becomes
+// an event; and what is done to it is done to its whole tree of processes, whatever
+// sessions and groups they have moved to.
+package child
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+const (
+	// treeVar marks the members of a tree, so that they are found when their parents
+	// are gone: it is inherited by everything that the child starts.
+	treeVar = "SHAKEDOWN_TREE"
+
+	// drainTime is how long a stream may stay open after the child itself has ended:
+	// something that it started may hold it and outlive it.
+	drainTime = time.Second
+
+	// killTime bounds the wait for killed processes to be gone, and for stopped ones to
+	// have stopped. It goes on when the caller's context is cancelled.
+	killTime = 10 * time.Second
+
+	poll = time.Millisecond
+)
+
+// Options say what to start.
+type Options struct {
+	Name       string              // of the events; zero means the last element of Path
+	Path       string              // of the program; a bare name is looked up in PATH
+	Args       []string            // without the program's name
+	Env        []string            // the whole environment; nil means Environ()
+	Dir        string              // zero means the harness's own
+	Files      []*os.File          // inherited as descriptors 3, 4, ...; the caller closes its own
+	Streams    []string            // lanes of further output pipes, inherited after Files
+	Credential *syscall.Credential // the user to run as; nil means the harness's own
+
+	// Emit takes an Output event for each line and one Exit event at the end. It is
+	// called from several goroutines. Nil drops them.
+	Emit func(harness.Event)
+}
+
+// Child is a started program and all that it started.
+type Child struct {
+	name  string
+	emit  func(harness.Event)
+	cmd   *exec.Cmd
+	mark  string // the entry of the environment that marks the tree
+	root  member
+	pumps []*pump
+	done  chan struct{}
+	book  book
+	room  atomic.Int64 // bytes of output that will still be passed on
+
+	mu     sync.Mutex // guards the rest
+	sent   syscall.Signal
+	code   int
+	status string
+	known  map[int]member // the members seen by the last scan, by pid
+}
+
+// Environ returns the harness's environment without what is meant for the harness alone:
+// the variables whose names begin with SHAKEDOWN_.
+func Environ() []string {
+	var out []string
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "SHAKEDOWN_") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Start starts a program. Where the system allows it, the child dies with the harness.
+func Start(o Options) (*Child, error) {
+	if o.Name == "" {
+		o.Name = o.Path[strings.LastIndexByte(o.Path, '/')+1:]
+	}
+	if o.Emit == nil {
+		o.Emit = func(harness.Event) {}
+	}
+	if o.Env == nil {
+		o.Env = Environ()
+	}
+	c := &Child{
+		name:  o.Name,
+		emit:  o.Emit,
+		cmd:   exec.Command(o.Path, o.Args...),
+		mark:  treeVar + "=" + rand.Text(),
+		done:  make(chan struct{}),
+		known: map[int]member{},
+	}
+	c.room.Store(maxOutput)
+	c.cmd.Dir = o.Dir
+	c.cmd.Env = append(o.Env[:len(o.Env):len(o.Env)], c.mark)
+	c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, o.Files...)
+	c.cmd.SysProcAttr = attributes(o.Credential)
+
+	var ends []*os.File // the child's ends of the pipes
+	closeAll := func(fs []*os.File) {
+		for _, f := range fs {
+			f.Close()
+		}
+	}
+	for i, lane := range append([]string{"stdout", "stderr"}, o.Streams...) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			for _, p := range c.pumps {
+				p.r.Close()
+			}
+			closeAll(ends)
+			return nil, fmt.Errorf("start %s: %w", o.Name, err)
+		}
+		ends = append(ends, w)
+		c.pumps = append(c.pumps, &pump{c: c, lane: lane, r: r})
+		switch i {
+		case 0:
+			c.cmd.Stdout = w
+		case 1:
+			c.cmd.Stderr = w
+		default:
+			c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, w)
+		}
+	}
+	started := make(chan error, 1)
+	go c.live(started)
+	err := <-started
+	closeAll(ends)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", o.Name, err)
+	}
+	return c, nil
+}
+
+// live starts the program, waits for it and reports its end. The signal that the system
+// sends a child at its parent's death is sent at the death of the parent's thread, so
+// the thread that started it stays.
+func (c *Child) live(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := c.cmd.Start(); err != nil {
+		for _, p := range c.pumps {
+			p.r.Close()
+		}
+		started <- err
+		return
+	}
+	c.root = rootMember(c.cmd.Process.Pid)
+	started <- nil
+	var streams sync.WaitGroup
+	for _, p := range c.pumps {
+		streams.Go(p.run)
+	}
+	_ = c.cmd.Wait() // what it says is in the state, too
+	c.mu.Lock()
+	sent := c.sent
+	c.mu.Unlock()
+	for _, p := range c.pumps {
+		p.r.SetReadDeadline(time.Now().Add(drainTime))
+	}
+	streams.Wait()
+
+	e := harness.Event{Kind: harness.Exit, Step: -1, Name: c.name}
+	e.Text, e.Value = "its end was not seen", 255
+	var killed bool
+	if st := c.cmd.ProcessState; st != nil {
+		e.Text, e.Value = st.String(), float64(st.ExitCode())
+		if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			e.Value = float64(128 + int(ws.Signal()))
+			killed = ws.Signal() == syscall.SIGKILL
+		}
+	}
+	// A child that crashes while it is about to be killed has crashed.
+	if sent == syscall.SIGTERM || sent == syscall.SIGKILL && killed {
+		e.Args = harness.Args{{Key: "expected", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
+	}
+	c.mu.Lock()
+	c.status, c.code = e.Text, int(e.Value)
+	c.mu.Unlock()
+	c.emit(e)
+	close(c.done)
+}
+
+// Pid returns the process id of the program itself.
+func (c *Child) Pid() int { return c.root.pid }
+
+// Done is closed when the program has ended and its output and its Exit event have been
+// handed over. What it started may still run: see Kill.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Exited returns how the program ended, as "exit status 1", and its exit code, or 128
+// and the signal. It waits for Done.
+func (c *Child) Exited() (status string, code int) {
+	<-c.done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status, c.code
+}
+
+// terminate sends SIGTERM to the program itself. One that has ended before has not ended
+// because of it.
+func (c *Child) terminate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err == nil && c.sent == 0 {
+		c.sent = syscall.SIGTERM
+	}
+}
+
+// Tree returns the process ids of the program, while it runs, and of all that it
+// started, in ascending order.
+func (c *Child) Tree() []int {
+	var out []int
+	for _, m := range c.members() {
+		out = append(out, m.pid)
+	}
+	return out
+}
+
+// Signal sends a signal to the whole tree until no member is left that has not had it,
+// and returns how many processes had it.
+func (c *Child) Signal(sig syscall.Signal) int {
+	had := map[member]bool{}
+	for {
+		n := len(had)
+		for _, m := range c.members() {
+			if !had[m.identity()] && m.signal(sig) == nil {
+				had[m.identity()] = true
+			}
+		}
+		if len(had) == n {
+			return n
+		}
+	}
+}
+
+// Pause stops the whole tree and returns how many processes were then seen stopped.
+func (c *Child) Pause(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, killTime)
+	defer cancel()
+	for {
+		c.Signal(syscall.SIGSTOP)
+		stopped, all := 0, true
+		for _, m := range c.members() {
+			if m.stopped() {
+				stopped++
+			} else {
+				all = false
+			}
+		}
+		if all {
+			return stopped, nil
+		}
+		if err := wait(ctx, poll); err != nil {
+			return stopped, fmt.Errorf("pause %s: only %d of %d processes have stopped", c.name, stopped, len(c.Tree()))
+		}
+	}
+}
+
+// Resume lets a paused tree go on, and returns how many processes were told to.
+func (c *Child) Resume() int { return c.Signal(syscall.SIGCONT) }
+
+// Kill ends the whole tree at once, waits until all of it is gone and Done is closed,
+// and returns how many processes it ended. A cancelled ctx does not leave any behind.
+func (c *Child) Kill(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
+	defer cancel()
+	c.mu.Lock()
+	if c.sent == 0 {
+		c.sent = syscall.SIGKILL
+	}
+	c.mu.Unlock()
+	// What is stopped starts nothing: without this, a process that was started in
+	// between would lose its parent, and with it the trace that leads here.
+	still, enough := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer enough()
+	_, _ = c.Pause(still)
+	had := map[member]bool{}
+	for {
+		ms := c.members()
+		for _, m := range ms {
+			if m.signal(syscall.SIGKILL) == nil {
+				had[m.identity()] = true
+			}
+		}
+		if len(ms) == 0 {
+			break
+		}
+		if wait(ctx, poll) != nil {
+			return len(had), fmt.Errorf("kill %s: processes %v are still there after %s", c.name, c.Tree(), killTime)
+		}
+	}
+	select {
+	case <-c.done:
+		return len(had), nil
+	case <-ctx.Done():
+		return len(had), fmt.Errorf("kill %s: its output did not end within %s", c.name, killTime)
+	}
+}
+
+// Stop asks the program to end with SIGTERM, gives it so much grace, and then kills what
+// is left of its tree. It may be called twice.
+func (c *Child) Stop(ctx context.Context, grace time.Duration) error {
+	select {
+	case <-c.done:
+	default:
+		c.terminate()
+		c.Resume() // a stopped process takes no SIGTERM
+		t := time.NewTimer(grace)
+		defer t.Stop()
+		select {
+		case <-c.done:
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	_, err := c.Kill(ctx)
+	return err
+}
+
+// wait waits a moment, or fails because ctx has ended.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

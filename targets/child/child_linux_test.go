@@ -1,0 +1,465 @@
+package child
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// log keeps the events of a child.
+type log struct {
+	mu     sync.Mutex
+	events []harness.Event
+}
+
+func (l *log) emit(e harness.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, e)
+}
+
+func (l *log) all() []harness.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.events)
+}
+
+// lines returns what was printed on a stream.
+func (l *log) lines(lane string) []string {
+	var out []string
+	for _, e := range l.all() {
+		if e.Kind == harness.Output && e.Lane == lane {
+			out = append(out, e.Text)
+		}
+	}
+	return out
+}
+
+// exit returns the only Exit event, which must be the last event.
+func (l *log) exit(t *testing.T) harness.Event {
+	t.Helper()
+	all := l.all()
+	for i, e := range all {
+		if e.Kind == harness.Exit {
+			if i != len(all)-1 {
+				t.Fatalf("events after the exit: %v", all[i+1:])
+			}
+			return e
+		}
+	}
+	t.Fatalf("no exit event in %v", all)
+	return harness.Event{}
+}
+
+func expected(e harness.Event) bool { return e.Args.Text("expected") == "true" }
+
+// start starts a shell script and sees to it that nothing of it stays.
+func start(t *testing.T, script string, o Options) (*Child, *log) {
+	t.Helper()
+	l := &log{}
+	o.Path, o.Emit, o.Args = "/bin/sh", l.emit, append([]string{"-c", script}, o.Args...)
+	c, err := Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := c.Kill(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if left := c.Tree(); len(left) > 0 {
+			t.Errorf("processes left: %v", left)
+		}
+	})
+	return c, l
+}
+
+// until waits until a condition holds.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never came true: %s", what)
+		}
+	}
+}
+
+func done(t *testing.T, c *Child) {
+	t.Helper()
+	select {
+	case <-c.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the child is not done")
+	}
+}
+
+func TestOutputBecomesEventsBeforeExit(t *testing.T) {
+	t.Parallel()
+	c, l := start(t, `echo one; echo two >&2; echo three >&3; printf 'no newline'; exit 7`, Options{Name: "svc", Streams: []string{"crash"}})
+	done(t, c)
+	for lane, want := range map[string][]string{"stdout": {"one", "no newline"}, "stderr": {"two"}, "crash": {"three"}} {
+		if got := l.lines(lane); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", lane, got, want)
+		}
+	}
+	e := l.exit(t)
+	if e.Name != "svc" || e.Value != 7 || e.Text != "exit status 7" || expected(e) || e.Step != -1 {
+		t.Errorf("exit event %+v", e)
+	}
+	if status, code := c.Exited(); status != "exit status 7" || code != 7 {
+		t.Errorf("Exited() = %q, %d", status, code)
+	}
+}
+
+func TestFilesComeBeforeStreams(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	c, l := start(t, `read x <&3; echo "$x" >&4`, Options{Files: []*os.File{r}, Streams: []string{"extra"}})
+	r.Close()
+	fmt.Fprintln(w, "hello")
+	done(t, c)
+	if got := l.lines("extra"); !slices.Equal(got, []string{"hello"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLongLinesAreSplitAndBadTextIsMended(t *testing.T) {
+	t.Parallel()
+	c, l := start(t, `head -c 100000 /dev/zero | tr '\0' x; echo; printf 'a\377b\n'`, Options{})
+	done(t, c)
+	got := l.lines("stdout")
+	if len(got) != 3 || len(got[0]) != maxLine || len(got[0])+len(got[1]) != 100000 || got[2] != "a\uFFFDb" {
+		t.Errorf("got %d lines of %v bytes", len(got), func() (n []int) {
+			for _, s := range got {
+				n = append(n, len(s))
+			}
+			return n
+		}())
+	}
+}
+
+func TestOutputBeyondTheBoundIsDroppedAndSaid(t *testing.T) {
+	t.Parallel()
+	l := &log{}
+	c := &Child{name: "x", emit: l.emit}
+	c.room.Store(9)
+	p := &pump{c: c, lane: "stdout"}
+	for _, s := range []string{"one", "two", "three", "four"} {
+		p.line(s, true)
+	}
+	got := l.lines("stdout")
+	if len(got) != 3 || got[1] != "two" || !strings.Contains(got[2], "is dropped") || !c.Full() {
+		t.Errorf("got %q, full %v", got, c.Full())
+	}
+}
+
+func TestKillEndsWhatLeftTheSessionAndTheParent(t *testing.T) {
+	t.Parallel()
+	// A grandchild in a session of its own, one whose parent has ended, and one that
+	// has neither parent nor environment: it is only found because it was seen before.
+	c, l := start(t, `
+		setsid sh -c 'setsid sleep 1000 & sleep 1001' &
+		sh -c 'sleep 1002 & :'
+		sh -c 'setsid sh -c "sleep 1003 & :"'
+		sleep 1004`, Options{})
+	until(t, "7 processes", func() bool { return len(c.Tree()) == 7 })
+	pids := c.Tree()
+	if pids[0] > c.Pid() || !slices.Contains(pids, c.Pid()) {
+		t.Errorf("tree %v without %d", pids, c.Pid())
+	}
+	began := time.Now()
+	n, err := c.Kill(t.Context())
+	if err != nil || n != 7 {
+		t.Errorf("Kill() = %d, %v; want 7", n, err)
+	}
+	t.Logf("killed %d in %v", n, time.Since(began))
+	for _, pid := range pids {
+		if m, ok := readMember(pid); ok && m.state != 'Z' {
+			t.Errorf("process %d is still there: %+v", pid, m)
+		}
+	}
+	if e := l.exit(t); e.Value != 137 || !expected(e) || e.Text != "signal: killed" {
+		t.Errorf("exit event %+v", e)
+	}
+	if n, err := c.Kill(t.Context()); n != 0 || err != nil {
+		t.Errorf("second Kill() = %d, %v", n, err)
+	}
+}
+
+func TestKillDoesNotWaitForTheContext(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `sleep 1000`, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Kill(ctx); err != nil {
+		t.Error(err)
+	}
+	done(t, c)
+}
+
+func TestForkingProgramIsKilled(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `while :; do setsid sleep 1000 & sleep 0.002; done`, Options{})
+	until(t, "50 processes", func() bool { return len(c.Tree()) > 50 })
+	if n, err := c.Kill(t.Context()); err != nil || n < 50 {
+		t.Errorf("Kill() = %d, %v", n, err)
+	}
+}
+
+func TestSurvivorsDoNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
+	c, l := start(t, `setsid sleep 1000 & echo out`, Options{})
+	done(t, c)
+	if got := l.lines("stdout"); !slices.Equal(got, []string{"out"}) {
+		t.Errorf("got %q", got)
+	}
+	if e := l.exit(t); expected(e) {
+		t.Errorf("exit event %+v", e)
+	}
+	if got := c.Tree(); len(got) != 1 {
+		t.Errorf("tree %v, want the survivor", got)
+	}
+}
+
+func TestPauseStopsTheWholeTree(t *testing.T) {
+	t.Parallel()
+	c, l := start(t, `setsid sh -c 'while :; do echo tick; sleep 0.005; done' & wait`, Options{})
+	until(t, "a tick", func() bool { return len(l.lines("stdout")) > 0 })
+	n, err := c.Pause(t.Context())
+	if err != nil || n < 2 {
+		t.Fatalf("Pause() = %d, %v", n, err)
+	}
+	for _, pid := range c.Tree() {
+		if m, ok := readMember(pid); ok && !m.stopped() {
+			t.Errorf("process %d is in state %c", pid, m.state)
+		}
+	}
+	time.Sleep(20 * time.Millisecond) // what was in the pipe
+	before := len(l.lines("stdout"))
+	time.Sleep(50 * time.Millisecond)
+	if after := len(l.lines("stdout")); after != before {
+		t.Errorf("%d ticks while paused", after-before)
+	}
+	if got := c.Resume(); got < 2 {
+		t.Errorf("Resume() = %d", got)
+	}
+	until(t, "a tick after the pause", func() bool { return len(l.lines("stdout")) > before })
+}
+
+func TestStopGivesGrace(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, script string
+		code         float64
+		least, most  time.Duration
+	}{
+		{"ends by itself", `trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.01; done`, 3, 0, 4 * time.Second},
+		{"ignores it", `trap '' TERM; echo up; while :; do sleep 0.01; done`, 137, 300 * time.Millisecond, 4 * time.Second},
+		{"has no handler", `echo up; sleep 1000; echo not reached`, 143, 0, 4 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, l := start(t, tt.script, Options{})
+			until(t, "up", func() bool { return len(l.lines("stdout")) > 0 })
+			grace := 5 * time.Second
+			if tt.least > 0 {
+				grace = tt.least
+			}
+			began := time.Now()
+			if err := c.Stop(t.Context(), grace); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took < tt.least || took > tt.most {
+				t.Errorf("took %v", took)
+			}
+			if e := l.exit(t); e.Value != tt.code || !expected(e) {
+				t.Errorf("exit event %+v, want code %v", e, tt.code)
+			}
+			if err := c.Stop(t.Context(), grace); err != nil {
+				t.Errorf("second stop: %v", err)
+			}
+		})
+	}
+}
+
+func TestStopEndsWhatIsPaused(t *testing.T) {
+	t.Parallel()
+	c, l := start(t, `trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done`, Options{})
+	until(t, "up", func() bool { return len(l.lines("stdout")) > 0 })
+	if _, err := c.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stop(t.Context(), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if e := l.exit(t); e.Value != 4 {
+		t.Errorf("exit event %+v", e)
+	}
+}
+
+func TestCrashBeforeStopIsUnexpected(t *testing.T) {
+	t.Parallel()
+	// The survivor holds the pipes, so the child has ended but is not done when Stop comes.
+	c, l := start(t, `setsid sleep 1000 & echo $$; kill -SEGV $$`, Options{})
+	until(t, "a zombie", func() bool {
+		_, there := readMember(c.Pid())
+		return len(l.lines("stdout")) > 0 && !there
+	})
+	if err := c.Stop(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if e := l.exit(t); expected(e) || e.Value != 139 {
+		t.Errorf("exit event %+v", e)
+	}
+}
+
+func TestTokenIsTakenOut(t *testing.T) {
+	t.Parallel()
+	l := &log{}
+	c := &Child{emit: l.emit}
+	c.room.Store(maxOutput)
+	p := &pump{c: c, lane: "stderr"}
+	seen, _ := c.Await("stderr", "flush a")
+	other, forget := c.Await("stdout", "flush a")
+	p.line("x", true)
+	p.line("partflush a", true)
+	forget()
+	p.line("flush a", true)
+	select {
+	case <-seen:
+	default:
+		t.Error("the token was not seen")
+	}
+	select {
+	case <-other:
+		t.Error("the token was seen on the wrong stream")
+	default:
+	}
+	if got := l.lines("stderr"); !slices.Equal(got, []string{"x", "part", "flush a"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestTailKeepsTheLastLines(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `for i in $(seq 100); do echo $i; done`, Options{})
+	done(t, c)
+	if got := c.Tail(); len(got) != tailLines || got[0] != "81" || got[tailLines-1] != "100" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestStartOfNothingIsAnError(t *testing.T) {
+	t.Parallel()
+	_, err := Start(Options{Path: "/no/such/program"})
+	if err == nil || !strings.Contains(err.Error(), "start program: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEnvironKeepsTheHarnesssOwnVariables(t *testing.T) {
+	t.Setenv("SHAKEDOWN_AGENT", "x")
+	t.Setenv("OTHER", "y")
+	if got := Environ(); slices.Contains(got, "SHAKEDOWN_AGENT=x") || !slices.Contains(got, "OTHER=y") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestReservedPortCanBeListenedOnTwice(t *testing.T) {
+	t.Parallel()
+	p, err := ReservePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release()
+	for range 2 { // as a service does that is started again
+		l, err := net.Listen("tcp", p.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	t.Parallel()
+	tail := " 7 0 0 20 0 1 0 99 0 0"
+	m, ok := parseStat([]byte("12 (a) R 1) (b) T 34 56" + strings.Repeat(" 0", 10) + tail))
+	if !ok || m.pid != 12 || m.state != 'T' || m.parent != 34 || m.group != 56 {
+		t.Errorf("got %+v, %v", m, ok)
+	}
+	for _, bad := range []string{"", "1", "1 (x", "1 (x) S", "x (x) S 1 1" + strings.Repeat(" 0", 20), ") (", "1 )x( S 1 1" + strings.Repeat(" 0", 20)} {
+		if m, ok := parseStat([]byte(bad)); ok {
+			t.Errorf("%q gave %+v", bad, m)
+		}
+	}
+	own, ok := readMember(os.Getpid())
+	if !ok || own.pid != os.Getpid() || own.parent != os.Getppid() || own.start == 0 {
+		t.Errorf("own: %+v, %v", own, ok)
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	b, _ := os.ReadFile("/proc/self/stat")
+	f.Add(b)
+	f.Add([]byte("1 (a) b) S 2 3" + strings.Repeat(" 0", 17)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, ok := parseStat(b)
+		if ok && (m.state == 0 || m.state == ' ') {
+			t.Errorf("%q gave %+v", b, m)
+		}
+	})
+}
+
+// TestChildDiesWithTheHarness starts this test again as a harness, and kills it.
+func TestChildDiesWithTheHarness(t *testing.T) {
+	if os.Getenv("CHILD_TEST_HARNESS") != "" {
+		c, err := Start(Options{Path: "sleep", Args: []string{"1000"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(os.Getenv("CHILD_TEST_HARNESS"), []byte(strconv.Itoa(c.Pid())), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		<-c.Done()
+		return
+	}
+	t.Parallel()
+	if _, ok := readMember(os.Getpid()); !ok {
+		t.Skip("no /proc: only Linux ends a child with its parent")
+	}
+	file := filepath.Join(t.TempDir(), "pid")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChildDiesWithTheHarness$")
+	cmd.Env = append(os.Environ(), "CHILD_TEST_HARNESS="+file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	until(t, "the pid file", func() bool {
+		b, _ := os.ReadFile(file)
+		pid, _ = strconv.Atoi(string(b))
+		return pid != 0
+	})
+	cmd.Process.Kill()
+	cmd.Wait()
+	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })
+	until(t, "the child is gone", func() bool {
+		m, ok := readMember(pid)
+		return !ok || m.state == 'Z'
+	})
+}

@@ -1,0 +1,30 @@
+//go:build !linux
+
+package child
+
+import "syscall"
+
+// member is the process group of a tree: where there is no /proc, what leaves the group
+// is not found.
+type member struct{ pid int }
+
+func (m member) identity() member { return m }
+
+// stopped is not known here: what was told to stop is taken to have stopped.
+func (m member) stopped() bool { return true }
+
+func (m member) signal(s syscall.Signal) error { return syscall.Kill(-m.pid, s) }
+
+func attributes(cred *syscall.Credential) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Credential: cred}
+}
+
+func rootMember(pid int) member { return member{pid} }
+
+// members returns the group while it has a living member.
+func (c *Child) members() []member {
+	if syscall.Kill(-c.root.pid, 0) != nil {
+		return nil
+	}
+	return []member{c.root}
+}

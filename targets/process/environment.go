@@ -1,0 +1,133 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/link"
+	"github.com/shakedown-go/shakedown/targets/providers"
+)
+
+// resetTime is how long a store may take to come back to its first state.
+const resetTime = 10 * time.Second
+
+// dependency is a store that was chosen but is not started.
+type dependency struct {
+	name  string
+	allow []string // hosts beyond loopback
+	providers.Provider
+}
+
+// choose picks the rung of every dependency, and refuses those that are elsewhere.
+func (s *System) choose(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(s.file.Dependencies)) {
+		d := s.file.Dependencies[name]
+		want := s.opts.Rungs[name]
+		if way, _, _ := strings.Cut(want, "@"); way != "" && (d.Provide == "" || d.Provide == "auto") {
+			d.Provide = way
+		}
+		host, err := providers.Host(d)
+		if err != nil {
+			return s.mistake("dependency %s: %v", name, err)
+		}
+		if !providers.Loopback(host) && !slices.Contains(s.file.Allow, host) {
+			return s.mistake("dependency %s is at %s, which is not this machine: what is done to it is done for real; if it may be, add %q to allow", name, host, host)
+		}
+		p, err := providers.Choose(ctx, name, d, s.file.Dir)
+		if err != nil {
+			return err
+		}
+		if want != "" && want != p.Rung() {
+			s.Differs = append(s.Differs, fmt.Sprintf("%s is %s, not %s", name, p.Rung(), want))
+		}
+		s.deps = append(s.deps, dependency{name, s.file.Allow, p})
+	}
+	return nil
+}
+
+// environment is what a service runs on: its dependencies, each behind a link.
+type environment struct {
+	stores map[string]providers.Dependency
+	links  map[string]*link.Link
+	used   bool // a first reset has fixed the state that every case starts from
+}
+
+// bringUp starts all dependencies at once. A failure leaves nothing running.
+func bringUp(ctx context.Context, deps []dependency, emit func(harness.Event)) (*environment, error) {
+	e := &environment{stores: map[string]providers.Dependency{}, links: map[string]*link.Link{}}
+	var mu sync.Mutex // guards e's maps
+	err := together(deps, func(d dependency) error {
+		store, err := d.Start(ctx, emit)
+		if err != nil {
+			return fmt.Errorf("dependency %s (%s): %w", d.name, d.Rung(), err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		e.stores[d.name] = store
+		// The address is the store's own claim: a link never leads elsewhere.
+		if host := store.Addr(); !providers.Loopback(host) && !slices.ContainsFunc(d.allow, func(a string) bool { return host == a || strings.HasPrefix(host, a+":") }) {
+			return fmt.Errorf("dependency %s: it is at %s, which is neither this machine nor allowed", d.name, host)
+		}
+		l, err := link.Listen(d.name, store.Addr())
+		if err != nil {
+			return fmt.Errorf("link %s: %w", d.name, err)
+		}
+		e.links[d.name] = l
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, e.close(ctx))
+	}
+	return e, nil
+}
+
+// reset lifts whatever is in force on the links, and then brings the stores back, so that
+// nothing that a link held is delivered behind that.
+func (e *environment) reset(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, resetTime)
+	defer cancel()
+	e.used = true
+	for _, l := range e.links {
+		l.Reset()
+	}
+	return together(slices.Sorted(maps.Keys(e.stores)), func(name string) error {
+		if err := e.stores[name].Reset(ctx); err != nil {
+			return fmt.Errorf("reset %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// close ends links and stores. A cancelled ctx does not leave any behind.
+func (e *environment) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(e.links)) {
+		errs = append(errs, e.links[name].Close())
+	}
+	return errors.Join(append(errs, together(slices.Sorted(maps.Keys(e.stores)), func(name string) error {
+		if err := e.stores[name].Stop(ctx); err != nil {
+			return fmt.Errorf("stop %s: %w", name, err)
+		}
+		return nil
+	}))...)
+}
+
+// together calls f for all, at once, and waits for all.
+func together[T any](all []T, f func(T) error) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, x := range all {
+		wg.Go(func() { errs[i] = f(x) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

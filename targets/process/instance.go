@@ -1,0 +1,244 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/api"
+)
+
+const (
+	stopGrace = 2 * time.Second // for the service to end by itself
+	quietTime = 5 * time.Second // for the service to be ready again after a case
+	flushTime = time.Second     // for the agent to answer that all output is out
+)
+
+// instance is the service while it may be called: one process, or several one after
+// another where a fault kills it.
+type instance struct {
+	s    *System
+	env  *environment
+	bugs string
+	emit func(harness.Event)
+	api  *api.API
+
+	turn sync.Mutex // whoever starts, kills, pauses or ends a process holds it
+
+	mu     sync.Mutex // guards the rest
+	now    *life      // nil while the service is down
+	worn   string     // why this process life can serve no further case
+	paused int        // pauses in force on now
+	ended  bool
+}
+
+func newInstance(s *System, setup harness.Setup) *instance {
+	return &instance{
+		s: s, env: s.env, bugs: setup.Env["bugs"], emit: setup.Emit,
+		api: api.New(s.file, "http://"+s.port.Addr()),
+	}
+}
+
+// take passes an event of the service on. Its end, unless the harness brought it about,
+// makes the instance worn.
+func (i *instance) take(e harness.Event) {
+	if e.Kind == harness.Exit && e.Args.Text("expected") != "true" {
+		i.wear(fmt.Sprintf("the service exited: %s", e.Text))
+	}
+	i.emit(e)
+}
+
+func (i *instance) wear(reason string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.worn == "" {
+		i.worn = reason
+	}
+}
+
+// life returns the process that runs, or nil, and why the instance is worn.
+func (i *instance) life() (now *life, worn string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.now, i.worn
+}
+
+// Client implements harness.Instance.
+func (i *instance) Client(ctx context.Context, lane string) (harness.Client, error) {
+	return i.api.Client(ctx, lane, i.emit)
+}
+
+// Reset implements harness.Instance.
+func (i *instance) Reset(ctx context.Context) error { return i.env.reset(ctx) }
+
+// Quiesce implements harness.Instance.
+func (i *instance) Quiesce(ctx context.Context) (worn string, err error) {
+	l, worn := i.life()
+	if l == nil {
+		i.wear("the service is down")
+		_, worn = i.life()
+		return worn, nil
+	}
+	defer l.races.read()
+	if worn == "" {
+		quiet, cancel := context.WithTimeout(ctx, quietTime)
+		defer cancel()
+		err := i.ready(quiet, l)
+		if err == nil {
+			l.shake(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		case errors.Is(err, errExited):
+			<-l.child.Done() // its Exit event has made the instance worn
+		case err != nil:
+			i.wear(fmt.Sprintf("not ready %s after the case: %v", quietTime, err))
+		case !l.flush(ctx):
+			i.wear("the agent does not answer")
+		case l.child.Full():
+			i.wear("it has printed more than is read")
+		}
+	}
+	_, worn = i.life()
+	return worn, nil
+}
+
+// Stop implements harness.Instance.
+func (i *instance) Stop(ctx context.Context) error {
+	err := i.end(ctx)
+	i.s.release(i)
+	return err
+}
+
+// end stops the service for good.
+func (i *instance) end(ctx context.Context) error {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	i.mu.Lock()
+	l := i.now
+	i.now, i.ended = nil, true
+	i.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	return l.end(func() error { return l.child.Stop(ctx, stopGrace) })
+}
+
+// Link implements harness.World.
+func (i *instance) Link(name string) (harness.Link, error) {
+	if l, ok := i.env.links[name]; ok {
+		return l, nil
+	}
+	return nil, fmt.Errorf("no link is called %q; there are: %s", name, list(i.s.Target.Links))
+}
+
+// Proc implements harness.World.
+func (i *instance) Proc(name string) (harness.Proc, error) {
+	if name == harness.Service {
+		return proc{i}, nil
+	}
+	if store, ok := i.env.stores[name]; ok {
+		return store.Proc()
+	}
+	return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(i.s.Target.Procs))
+}
+
+// Agent implements harness.World.
+func (i *instance) Agent(name string) (harness.Agent, error) {
+	if name != harness.Service {
+		if slices.Contains(i.s.Target.Procs, name) {
+			return nil, fmt.Errorf("there is no agent in %s: only in %s", name, harness.Service)
+		}
+		return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(i.s.Target.Procs))
+	}
+	l, _ := i.life()
+	if l == nil {
+		return nil, errors.New("the service is down")
+	}
+	if a := l.agent.Load(); a != nil {
+		return a, nil
+	}
+	return nil, errors.New("the agent in the service does not answer: it is a black box")
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// proc is the service's process tree as faults see it.
+type proc struct{ i *instance }
+
+// Kill implements harness.Proc.
+func (p proc) Kill(ctx context.Context) (int, func(context.Context) error, error) {
+	i := p.i
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	l, _ := i.life()
+	if l == nil {
+		return 0, i.restart, nil
+	}
+	var n int
+	err := l.end(func() (err error) {
+		n, err = l.child.Kill(ctx)
+		return err
+	})
+	i.mu.Lock()
+	i.now, i.paused = nil, 0
+	i.mu.Unlock()
+	return n, i.restart, err
+}
+
+func (i *instance) restart(ctx context.Context) error {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	i.mu.Lock()
+	needless := i.now != nil || i.ended
+	i.mu.Unlock()
+	if needless {
+		return nil
+	}
+	return i.relaunch(ctx)
+}
+
+// Pause implements harness.Proc. Of several pauses in force, the last resume counts.
+func (p proc) Pause(ctx context.Context) (int, func(context.Context) error, error) {
+	i := p.i
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	l, _ := i.life()
+	if l == nil {
+		return 0, func(context.Context) error { return nil }, nil
+	}
+	n, err := l.child.Pause(ctx)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err != nil {
+		if i.paused == 0 {
+			l.child.Resume()
+		}
+		return n, nil, err
+	}
+	i.paused++
+	return n, func(context.Context) error {
+		i.turn.Lock()
+		defer i.turn.Unlock()
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.now != l { // killed meanwhile
+			return nil
+		}
+		if i.paused--; i.paused == 0 {
+			l.child.Resume()
+		}
+		return nil
+	}, nil
+}

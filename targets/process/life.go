@@ -1,0 +1,281 @@
+package process
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/agent"
+	"github.com/shakedown-go/shakedown/targets/child"
+)
+
+const (
+	backTime   = 10 * time.Second     // for a killed service to be ready again, where no ready_within is given
+	readyGap   = 5 * time.Millisecond // between two looks whether the service is ready
+	readyTry   = time.Second          // for one look
+	agentTime  = time.Second          // for the agent's handshake, once the service is ready
+	firstExtra = 3                    // the descriptor of a child's first extra file
+)
+
+// life is one process of the service.
+type life struct {
+	child *child.Child
+	agent atomic.Pointer[agent.Conn] // nil: a black box
+	alive *os.File                   // closing it ends the process, as the harness's death does
+	dir   string
+	races *races
+	mute  []string // streams on which a flush did not come out, so that none is waited for
+}
+
+// launch starts the service for the first time and waits until it is ready. A failure
+// leaves nothing running.
+func (i *instance) launch(ctx context.Context) error {
+	l, err := i.fork()
+	if err != nil {
+		return fmt.Errorf("start the service: %w", err)
+	}
+	within := cmp.Or(time.Duration(i.s.file.Service.Within), readyTime)
+	wait, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if err := i.ready(wait, l); err != nil {
+		ended := l.end(func() error { _, err := l.child.Kill(ctx); return err })
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), ended)
+		}
+		why := fmt.Sprintf("it was not ready within %s: %v", within, err)
+		if errors.Is(err, errExited) {
+			status, _ := l.child.Exited()
+			why = "it ended before it was ready: " + status
+		}
+		return errors.Join(errors.New("the service did not start: "+why+tail(l.child.Tail())), ended)
+	}
+	l.shake(ctx)
+	i.set(l)
+	return nil
+}
+
+// relaunch starts the service again, at the address where it was. One that does not come
+// up is the service's doing and no error: its end is an event that makes the instance
+// worn, and one that is not ready yet may still wait for what another fault keeps away.
+func (i *instance) relaunch(ctx context.Context) error {
+	l, err := i.fork()
+	if err != nil {
+		return fmt.Errorf("start the service again: %w", err)
+	}
+	i.set(l)
+	wait, cancel := context.WithTimeout(ctx, cmp.Or(time.Duration(i.s.file.Service.Within), backTime))
+	defer cancel()
+	if i.ready(wait, l) == nil {
+		l.shake(ctx)
+	}
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// set makes l the process that runs.
+func (i *instance) set(l *life) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.now, i.paused = l, 0
+}
+
+// shake connects to the agent of a service that is ready, once. The agent listens before
+// main begins: where there is none by now, none will come.
+func (l *life) shake(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
+	if _, err := os.Stat(l.socket()); err != nil || l.agent.Load() != nil {
+		return
+	}
+	if c, _, err := agent.Dial(ctx, l.socket()); err == nil {
+		l.agent.Store(c)
+	}
+}
+
+// fork starts the process.
+func (i *instance) fork() (*life, error) {
+	dir, err := i.s.epoch()
+	if err != nil {
+		return nil, err
+	}
+	l := &life{dir: dir, races: &races{dir: dir, emit: i.take}}
+	undo := func(err error) (*life, error) { return nil, errors.Join(err, os.RemoveAll(dir)) }
+	o := child.Options{
+		Name: harness.Service, Path: i.s.Binary.Path, Dir: i.s.file.Dir, Env: child.Environ(), Streams: []string{"crash"},
+		Emit: func(e harness.Event) {
+			if e.Kind == harness.Exit {
+				l.races.read() // what was written last belongs before the end
+			}
+			i.take(e)
+		},
+	}
+	link := func(name string) string { return i.env.links[name].Addr() }
+	for _, arg := range i.s.file.Service.Args {
+		if arg, err = i.s.fill(arg, i.bugs, link); err != nil {
+			return undo(err)
+		}
+		o.Args = append(o.Args, arg)
+	}
+	gorace := ""
+	for name, value := range i.s.file.Service.Env {
+		if value, err = i.s.fill(value, i.bugs, link); err != nil {
+			return undo(err)
+		}
+		if name == "GORACE" {
+			gorace = value
+			continue
+		}
+		o.Env = append(o.Env, name+"="+value)
+	}
+	alive, hold, err := os.Pipe()
+	if err != nil {
+		return undo(err)
+	}
+	defer alive.Close()
+	o.Files = []*os.File{alive}
+	o.Env = append(o.Env,
+		"GORACE="+i.s.gorace(dir, gorace),
+		agent.AgentVar+"="+l.socket(),
+		agent.AliveVar+"="+strconv.Itoa(firstExtra),
+		agent.CrashVar+"="+strconv.Itoa(firstExtra+1),
+	)
+	l.alive = hold
+	if l.child, err = child.Start(o); err != nil {
+		hold.Close()
+		return undo(err)
+	}
+	return l, nil
+}
+
+// gorace returns the settings of the race detector. The user's own come after ours and
+// win, but for where the reports go.
+func (s *System) gorace(dir, user string) string {
+	return fmt.Sprintf(`halt_on_error=0 atexit_sleep_ms=0 strip_path_prefix="%s/" %s log_path="%s"`, s.Binary.Dir, user, filepath.Join(dir, raceLog))
+}
+
+func (l *life) socket() string { return filepath.Join(l.dir, "agent") }
+
+// end ends the process by the function and lets go of all that belongs to it.
+func (l *life) end(stop func() error) error {
+	err := stop()
+	if a := l.agent.Load(); a != nil {
+		a.Close()
+	}
+	l.alive.Close()
+	return errors.Join(err, os.RemoveAll(l.dir))
+}
+
+var errExited = errors.New("the service has exited")
+
+// ready waits until the service answers its readiness request with a status below 500,
+// or, where none is described, until it listens.
+func (i *instance) ready(ctx context.Context, l *life) error {
+	t := &http.Transport{DisableKeepAlives: true}
+	defer t.CloseIdleConnections()
+	gap := time.NewTicker(readyGap)
+	defer gap.Stop()
+	last := errors.New("it was not asked")
+	for {
+		select {
+		case <-l.child.Done():
+			return errExited
+		case <-ctx.Done():
+			return last
+		default:
+		}
+		err := i.look(ctx, t)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil { // otherwise the deadline is to blame for the error
+			last = err
+		}
+		select {
+		case <-gap.C:
+		case <-l.child.Done():
+		case <-ctx.Done():
+		}
+	}
+}
+
+// look asks once whether the service is ready.
+func (i *instance) look(ctx context.Context, t *http.Transport) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTry)
+	defer cancel()
+	addr := i.s.port.Addr()
+	if i.s.file.Service.Ready == "" {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	method, path, _ := strings.Cut(i.s.file.Service.Ready, " ")
+	url := "http://" + addr + path
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, url, err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.CopyN(io.Discard, resp.Body, 64<<10); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s %s: %w", method, url, err)
+	}
+	if resp.StatusCode >= 500 {
+		return fmt.Errorf("%s %s answered %s", method, url, resp.Status)
+	}
+	return nil
+}
+
+// flush waits until all that the service has printed so far has been handed over. False
+// says that the agent did not answer. Without an agent, nothing is known and nothing is
+// waited for.
+func (l *life) flush(ctx context.Context) bool {
+	a := l.agent.Load()
+	if a == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	defer cancel()
+	token := "shakedown-flush " + rand.Text()
+	seen := map[string]<-chan struct{}{}
+	for _, lane := range []string{"stdout", "stderr"} {
+		came, forget := l.child.Await(lane, token)
+		defer forget()
+		seen[lane] = came
+	}
+	took, err := a.Ask(ctx, "flush "+token)
+	if err != nil {
+		return false
+	}
+	for _, lane := range strings.Fields(string(took)) {
+		came, known := seen[lane]
+		if !known || slices.Contains(l.mute, lane) {
+			continue
+		}
+		select {
+		case <-came:
+		case <-ctx.Done(): // the service has made this stream lead elsewhere
+			l.mute = append(l.mute, lane)
+		}
+	}
+	return true
+}

@@ -1,0 +1,315 @@
+// Package process brings up a service that is described by a shakedown.yaml as a process
+// of this machine: it builds it with the agent, puts a link before each dependency, and
+// starts a fresh process of it as often as it is asked to.
+//
+// Dependencies and links live as long as the System does; a start brings their state back
+// and starts nothing but the service, which is what makes hundreds of fresh processes
+// affordable.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/gobuild"
+	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/spec"
+)
+
+const (
+	readyTime = 30 * time.Second // where the description gives no ready_within
+	closeTime = 20 * time.Second // for everything to end
+)
+
+// Options say how a service is built and which bugs are switched on.
+type Options struct {
+	Name   string            // of the target; zero means the description's directory
+	Bugs   string            // what {{bugs}} stands for
+	Rungs  map[string]string // wanted for each dependency, as in a case's env: "local@15.18"; zero leaves it to the description
+	NoRace bool              // build without the race detector
+	Cache  string            // of built binaries; zero means gobuild's own
+}
+
+// System is a service with its dependencies.
+type System struct {
+	// Target is what cases are played on. One instance of it can run at a time.
+	Target *harness.Target
+	Binary gobuild.Binary
+	// Differs says where a rung or version is another one than Options.Rungs wanted.
+	Differs []string
+
+	file *spec.File
+	opts Options
+	dir  string // of sockets and race logs, removed at the end
+	port *child.Port
+	deps []dependency
+	tap  tap
+
+	mu      sync.Mutex // guards the rest
+	env     *environment
+	running *instance
+	epochs  int
+	closed  bool
+}
+
+// Open builds the service and brings up its dependencies, both at once. What is wrong
+// with the description is a *spec.Error, what is wrong with the service's source a
+// *gobuild.Error. The caller closes the system.
+func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
+	s := &System{file: f, opts: o}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	err := s.open(ctx)
+	if err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+func (s *System) open(ctx context.Context) (err error) {
+	if s.dir, err = scratch(); err != nil {
+		return err
+	}
+	if s.port, err = child.ReservePort(); err != nil {
+		return err
+	}
+	if err := s.choose(ctx); err != nil {
+		return err
+	}
+	// Whichever fails first ends the other.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var both sync.WaitGroup
+	both.Go(func() {
+		var err error
+		if s.env, err = bringUp(ctx, s.deps, s.tap.emit); err != nil {
+			cancel(err)
+		}
+	})
+	both.Go(func() {
+		var err error
+		o := gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: !s.opts.NoRace, Cache: s.opts.Cache}
+		if s.Binary, err = gobuild.Build(ctx, o); err != nil {
+			cancel(err)
+		}
+	})
+	both.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	s.describe()
+	return nil
+}
+
+// scratch makes a directory whose path is short: the path of a unix socket has about a
+// hundred bytes.
+func scratch() (string, error) {
+	parent := os.TempDir()
+	if len(parent) > 60 {
+		parent = "/tmp"
+	}
+	return os.MkdirTemp(parent, "shakedown-")
+}
+
+// describe fills in the target.
+func (s *System) describe() {
+	t := &harness.Target{Name: s.opts.Name, Ops: s.file.HarnessOps(), Start: s.start, Env: map[string]string{}}
+	if t.Name == "" {
+		t.Name = s.file.Dir
+	}
+	t.Caps = harness.CapProcs | harness.CapOutput | harness.CapAgent
+	if s.Binary.Race {
+		t.Caps |= harness.CapRace
+	}
+	t.Procs = []string{harness.Service}
+	for _, d := range s.deps {
+		t.Env[d.name] = d.Rung()
+		t.Links = append(t.Links, d.name)
+		t.Caps |= harness.CapLinks
+		if _, err := s.env.stores[d.name].Proc(); err == nil {
+			t.Procs = append(t.Procs, d.name)
+		}
+	}
+	if s.opts.Bugs != "" {
+		t.Env["bugs"] = s.opts.Bugs
+	}
+	t.Build = harness.Build{Module: s.Binary.Module, Go: s.Binary.Go, SHA256: s.Binary.SHA256, Caps: t.Caps}
+	s.Target = t
+}
+
+// check refuses what can be seen to be wrong before anything is started.
+func (s *System) check() error {
+	sv := s.file.Service
+	texts := append(slices.Collect(maps.Values(sv.Env)), sv.Args...)
+	uses := func(name string) bool {
+		return slices.ContainsFunc(texts, func(t string) bool { return slices.Contains(names(t), name) })
+	}
+	for _, text := range texts {
+		if _, err := s.fill(text, s.opts.Bugs, func(string) string { return "" }); err != nil {
+			return s.mistake("%v", err)
+		}
+	}
+	if !uses("listen") {
+		return s.mistake(`service.env or service.args must say where to listen: {{listen}} is the address, as in ADDR: "{{listen}}"`)
+	}
+	if s.opts.Bugs != "" && !uses("bugs") {
+		return s.mistake("bugs are to be switched on (%s), but neither service.env nor service.args has {{bugs}}", s.opts.Bugs)
+	}
+	if _, taken := s.file.Dependencies[harness.Service]; taken {
+		return s.mistake("a dependency cannot be called %q: that is the service itself", harness.Service)
+	}
+	return nil
+}
+
+// mistake is an error in the description.
+func (s *System) mistake(format string, args ...any) error {
+	return &spec.Error{File: s.file.Path, Msg: fmt.Sprintf(format, args...)}
+}
+
+// start starts a fresh process of the service.
+func (s *System) start(ctx context.Context, setup harness.Setup) (harness.Instance, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, errors.New("the system is closed")
+	case s.running != nil:
+		return nil, errors.New("an instance runs already: stop it first")
+	}
+	if setup.Env == nil {
+		setup.Env = s.Target.Env
+	}
+	if setup.Emit == nil {
+		setup.Emit = func(harness.Event) {}
+	}
+	s.tap.to(setup.Emit)
+	i, err := s.begin(ctx, setup)
+	if err != nil {
+		s.tap.to(nil)
+		return nil, err
+	}
+	s.running = i
+	return i, nil
+}
+
+func (s *System) begin(ctx context.Context, setup harness.Setup) (*instance, error) {
+	if err := s.restore(ctx); err != nil {
+		return nil, err
+	}
+	i := newInstance(s, setup)
+	if err := i.launch(ctx); err != nil {
+		return nil, errors.Join(err, i.end(ctx))
+	}
+	// What the handshake says stands in every record from here on.
+	s.Target.Build.Caps = s.Target.Caps
+	if i.now.agent.Load() == nil {
+		s.Target.Build.Caps &^= harness.CapAgent
+	}
+	return i, nil
+}
+
+// restore brings dependencies and links back to where they were when the first instance
+// began. Where that cannot be done, because a store was killed and never healed, say,
+// new ones take their place.
+func (s *System) restore(ctx context.Context) error {
+	if s.env != nil {
+		if !s.env.used || s.env.reset(ctx) == nil {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		old := s.env
+		s.env = nil
+		if err := old.close(ctx); err != nil {
+			return err
+		}
+	}
+	var err error
+	s.env, err = bringUp(ctx, s.deps, s.tap.emit)
+	return err
+}
+
+// release lets the next instance start.
+func (s *System) release(i *instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == i {
+		s.running = nil
+		s.tap.to(nil)
+	}
+}
+
+// Close ends the instance that runs, the links and the dependencies. It may be called
+// twice, and a cancelled ctx does not leave anything behind.
+func (s *System) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	s.mu.Lock()
+	running := s.running
+	s.closed = true
+	s.mu.Unlock()
+	var errs []error
+	if running != nil {
+		errs = append(errs, running.Stop(ctx))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.env != nil {
+		errs = append(errs, s.env.close(ctx))
+		s.env = nil
+	}
+	if s.port != nil {
+		s.port.Release()
+	}
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// epoch makes the directory of a new process life.
+func (s *System) epoch() (string, error) {
+	s.epochs++
+	dir := filepath.Join(s.dir, fmt.Sprint(s.epochs))
+	return dir, os.Mkdir(dir, 0o700)
+}
+
+// tap passes on what the dependencies emit to whoever runs on them now.
+type tap struct {
+	mu sync.Mutex
+	f  func(harness.Event)
+}
+
+func (t *tap) to(f func(harness.Event)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.f = f
+}
+
+func (t *tap) emit(e harness.Event) {
+	t.mu.Lock()
+	f := t.f
+	t.mu.Unlock()
+	if f != nil {
+		f(e)
+	}
+}
+
+// tail returns the last lines of an output, indented, for an error.
+func tail(lines []string) string {
+	if len(lines) == 0 {
+		return "\n\t(it printed nothing)"
+	}
+	return "\n\t" + strings.Join(lines, "\n\t")
+}

@@ -1,0 +1,180 @@
+package providers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/spec"
+)
+
+const (
+	expireEvery = 5 * time.Millisecond
+	closeTime   = 5 * time.Second
+)
+
+const miniredisModule = "github.com/alicebob/miniredis/v2"
+
+// embeddedRedis is miniredis, in this process.
+type embeddedRedis struct{ version string }
+
+func chooseEmbedded(dep spec.Dependency) (Provider, error) {
+	if dep.Version != "" {
+		return nil, fmt.Errorf("version %s is wanted, but the embedded redis is of no version: take version away, or use provide: local", dep.Version)
+	}
+	return embeddedRedis{miniredisVersion()}, nil
+}
+
+func miniredisVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "miniredis"
+	}
+	for _, m := range info.Deps {
+		if m.Path == miniredisModule && m.Replace == nil {
+			return strings.TrimPrefix(m.Version, "v")
+		}
+	}
+	return "miniredis" // test binaries do not always know
+}
+
+func (p embeddedRedis) Rung() string { return "embedded@" + p.version }
+
+func (p embeddedRedis) Start(_ context.Context, _ func(harness.Event)) (Dependency, error) {
+	port, err := child.ReservePort()
+	if err != nil {
+		return nil, err
+	}
+	e := &embedded{port: port}
+	e.keys = &keyspace{own: true, options: func() *redis.Options { return &redis.Options{Addr: e.Addr()} }}
+	if err := e.up(); err != nil {
+		e.port.Release()
+		return nil, err
+	}
+	return e, nil
+}
+
+// embedded is a running miniredis. A restart makes a new instance: what a closed one
+// leaves behind makes blocking commands hang, and a crash loses the data anyway.
+type embedded struct {
+	port *child.Port
+	keys *keyspace
+
+	mu    sync.Mutex // guards the rest
+	close func(context.Context) error
+	ended bool
+}
+
+// up starts an instance whose keys expire as time passes; miniredis alone expires them
+// only when told so.
+func (e *embedded) up() error {
+	m := miniredis.NewMiniRedis()
+	if err := m.StartAddr(e.Addr()); err != nil {
+		return fmt.Errorf("start the embedded redis: %w", err)
+	}
+	srv := m.Server()
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		expire(m, end)
+	}()
+	e.close = func(ctx context.Context) error {
+		close(end)
+		<-ended
+		// Not m.Close: an INFO that is under way then would panic on the server that
+		// Close takes away.
+		return shut(ctx, func() { m.CtxCancel(); srv.Close() })
+	}
+	return nil
+}
+
+func expire(m *miniredis.Miniredis, end <-chan struct{}) {
+	t := time.NewTicker(expireEvery)
+	defer t.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-t.C:
+			now := time.Now()
+			m.FastForward(now.Sub(last))
+			last = now
+		case <-end:
+			return
+		}
+	}
+}
+
+// shut waits until an instance and its connections have ended.
+func shut(ctx context.Context, end func()) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		end()
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the embedded redis did not end within %s: a command is still under way", closeTime)
+	}
+}
+
+// Addr implements Dependency.
+func (e *embedded) Addr() string { return e.port.Addr() }
+
+// Proc implements Dependency.
+func (e *embedded) Proc() (harness.Proc, error) { return e, nil }
+
+// Reset implements Dependency.
+func (e *embedded) Reset(ctx context.Context) error { return e.keys.reset(ctx) }
+
+// Kill implements harness.Proc: connections end, connecting is refused, the data are lost.
+func (e *embedded) Kill(ctx context.Context) (int, func(context.Context) error, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.close == nil {
+		return 0, e.restart, nil
+	}
+	err := e.close(ctx)
+	e.close = nil
+	return 1, e.restart, err
+}
+
+func (e *embedded) restart(context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.close != nil || e.ended {
+		return nil
+	}
+	return e.up()
+}
+
+// Pause implements harness.Proc. It always fails: there is no process to stop.
+func (e *embedded) Pause(context.Context) (int, func(context.Context) error, error) {
+	return 0, nil, errors.New("the embedded redis is no process and cannot be paused: install redis-server and use provide: local")
+}
+
+// Stop implements Dependency.
+func (e *embedded) Stop(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	e.port.Release()
+	if e.close == nil {
+		return nil
+	}
+	err := e.close(ctx)
+	e.close = nil
+	return err
+}

@@ -1,0 +1,376 @@
+package providers
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/shakedown-go/shakedown/targets/spec"
+)
+
+// rungs runs a test against both kinds of Redis.
+func rungs(t *testing.T, f func(t *testing.T, dep spec.Dependency)) {
+	for _, rung := range []string{"local", "embedded"} {
+		t.Run(rung, func(t *testing.T) {
+			t.Parallel()
+			if rung == "local" {
+				need(t, "redis")
+			}
+			f(t, spec.Dependency{Engine: "redis", Provide: rung})
+		})
+	}
+}
+
+func redisClient(t *testing.T, addr string, db int) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr, DB: db, MaxRetries: -1, DialerRetries: 1, ReadTimeout: 5 * time.Second,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// speak sends a command on a connection of its own, and returns the first line of the
+// reply; "" where none came in time.
+func speak(t *testing.T, conn net.Conn, command string, within time.Duration) string {
+	t.Helper()
+	conn.SetDeadline(time.Now().Add(within))
+	words := strings.Fields(command)
+	fmt.Fprintf(conn, "*%d\r\n", len(words))
+	for _, w := range words {
+		fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(w), w)
+	}
+	line, _ := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimSpace(line)
+}
+
+func dial(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, 2*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func TestRedisResetBringsBackTheFirst(t *testing.T) {
+	t.Parallel()
+	rungs(t, func(t *testing.T, dep spec.Dependency) {
+		d := start(t, dep, ".")
+		ctx := t.Context()
+		c, third := redisClient(t, d.Addr(), 0), redisClient(t, d.Addr(), 3)
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(c.Set(ctx, "s", "binary \x00\xff", 0).Err())
+		must(c.Set(ctx, "lock", "me", time.Minute).Err())
+		must(c.RPush(ctx, "l", "a", "b", "a").Err())
+		must(c.SAdd(ctx, "set", "x", "y").Err())
+		must(c.HSet(ctx, "h", "k", "v").Err())
+		must(c.ZAdd(ctx, "z", redis.Z{Score: 1.5, Member: "m"}).Err())
+		must(c.XAdd(ctx, &redis.XAddArgs{Stream: "x", ID: "5-1", Values: []string{"f", "v"}}).Err())
+		must(c.XGroupCreate(ctx, "x", "g", "5-1").Err())
+		must(c.XGroupCreateMkStream(ctx, "empty", "g", "$").Err())
+		must(third.Set(ctx, "other", "database", 0).Err())
+		sha, err := c.ScriptLoad(ctx, "return 7").Result()
+		must(err)
+		reset(t, d)
+
+		must(c.FlushAll(ctx).Err())
+		must(c.Set(ctx, "s", "changed", 0).Err())
+		must(c.Set(ctx, "new", "n", 0).Err())
+		must(third.Set(ctx, "new", "n", 0).Err())
+		conn := dial(t, d.Addr())
+		speak(t, conn, "PING", time.Second)
+		reset(t, d)
+
+		if got := speak(t, conn, "GET new", time.Second); got != "$-1" {
+			t.Errorf("on the connection that was open: GET new = %q, want none", got)
+		}
+		if n := c.DBSize(ctx).Val(); n != 8 {
+			t.Errorf("%d keys in database 0, want 8: %v", n, c.Keys(ctx, "*").Val())
+		}
+		if n := third.DBSize(ctx).Val(); n != 1 || third.Get(ctx, "other").Val() != "database" {
+			t.Errorf("database 3: %d keys, other = %q", n, third.Get(ctx, "other").Val())
+		}
+		if got := c.Get(ctx, "s").Val(); got != "binary \x00\xff" {
+			t.Errorf("s = %q", got)
+		}
+		if left := c.PTTL(ctx, "lock").Val(); left <= 0 || left > time.Minute {
+			t.Errorf("lock lives for %v, want a minute at most", left)
+		}
+		if got := fmt.Sprint(c.LRange(ctx, "l", 0, -1).Val(), c.SCard(ctx, "set").Val(), c.HGetAll(ctx, "h").Val(), c.ZScore(ctx, "z", "m").Val()); got != "[a b a] 2 map[k:v] 1.5" {
+			t.Errorf("got %s", got)
+		}
+		must(c.XAdd(ctx, &redis.XAddArgs{Stream: "x", Values: []string{"f", "w"}}).Err())
+		got, err := c.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "g", Consumer: "c", Streams: []string{"x", ">"}, Block: -1}).Result()
+		if err != nil || len(got) != 1 || len(got[0].Messages) != 1 || got[0].Messages[0].Values["f"] != "w" {
+			t.Errorf("the group reads %v, %v, want the new message alone", got, err)
+		}
+		if groups := c.XInfoGroups(ctx, "empty").Val(); len(groups) != 1 {
+			t.Errorf("groups of the empty stream: %v", groups)
+		}
+		if got, err := c.EvalSha(ctx, sha, nil).Int(); got != 7 || err != nil {
+			t.Errorf("the loaded script: %d, %v", got, err)
+		}
+	})
+}
+
+func TestRedisResetLeavesBlockedConsumersTheirGroup(t *testing.T) {
+	t.Parallel()
+	rungs(t, func(t *testing.T, dep spec.Dependency) {
+		d := start(t, dep, ".")
+		c := redisClient(t, d.Addr(), 0)
+		if err := c.XGroupCreateMkStream(t.Context(), "jobs", "g", "$").Err(); err != nil {
+			t.Fatal(err)
+		}
+		reset(t, d)
+		type reply struct {
+			streams []redis.XStream
+			err     error
+		}
+		got := make(chan reply, 1)
+		go func() {
+			s, err := c.XReadGroup(context.Background(), &redis.XReadGroupArgs{Group: "g", Consumer: "c", Streams: []string{"jobs", ">"}, Block: 3 * time.Second}).Result()
+			got <- reply{s, err}
+		}()
+		time.Sleep(50 * time.Millisecond) // until it blocks
+		reset(t, d)
+		if err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: "jobs", Values: []string{"k", "v"}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-got; r.err != nil || len(r.streams) != 1 {
+			t.Errorf("the blocked consumer got %v, %v, want the job", r.streams, r.err)
+		}
+	})
+}
+
+func TestRedisKillRestart(t *testing.T) {
+	t.Parallel()
+	rungs(t, func(t *testing.T, dep spec.Dependency) {
+		d := start(t, dep, ".")
+		addr := d.Addr()
+		if got := speak(t, dial(t, addr), "SET k v", time.Second); got != "+OK" {
+			t.Fatalf("SET = %q", got)
+		}
+		old := dial(t, addr)
+		speak(t, old, "PING", time.Second)
+		for round := range 3 {
+			n, restart, err := proc(t, d).Kill(t.Context())
+			if err != nil || n < 1 {
+				t.Fatalf("Kill = %d, %v", n, err)
+			}
+			if !refused(t, addr) {
+				t.Error("connecting to a killed Redis is not refused")
+			}
+			if got := speak(t, old, "PING", time.Second); got != "" {
+				t.Errorf("a connection from before the kill answers %q", got)
+			}
+			if n, again, err := proc(t, d).Kill(t.Context()); n != 0 || err != nil || again == nil {
+				t.Errorf("killing a dead Redis = %d, %v", n, err)
+			}
+			if err := restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := restart(t.Context()); err != nil {
+				t.Errorf("a second restart: %v", err)
+			}
+			if d.Addr() != addr {
+				t.Fatalf("the address has changed from %s to %s", addr, d.Addr())
+			}
+			if got := speak(t, dial(t, addr), "GET k", time.Second); got != "$-1" {
+				t.Errorf("round %d: GET k = %q, want nothing: there is no persistence", round, got)
+			}
+			began := time.Now()
+			if got := speak(t, dial(t, addr), "BLPOP nothing 0.3", 3*time.Second); got != "*-1" || time.Since(began) > 2*time.Second {
+				t.Errorf("BLPOP after a restart = %q after %v", got, time.Since(began))
+			}
+			reset(t, d)
+		}
+	})
+}
+
+func TestRedisResetAfterKillKeepsTheFirst(t *testing.T) {
+	t.Parallel()
+	rungs(t, func(t *testing.T, dep spec.Dependency) {
+		d := start(t, dep, ".")
+		speak(t, dial(t, d.Addr()), "SET seed s", time.Second)
+		reset(t, d)
+		_, restart, err := proc(t, d).Kill(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Reset(t.Context()); err == nil {
+			t.Error("Reset of a dead Redis succeeds")
+		}
+		if err := restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		reset(t, d)
+		if got := speak(t, dial(t, d.Addr()), "EXISTS seed", time.Second); got != ":1" {
+			t.Errorf("EXISTS seed = %q", got)
+		}
+	})
+}
+
+func TestRedisPause(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	d := start(t, spec.Dependency{Engine: "redis"}, ".")
+	conn := dial(t, d.Addr())
+	p := proc(t, d)
+	n, resume, err := p.Pause(t.Context())
+	if err != nil || n < 1 {
+		t.Fatalf("Pause = %d, %v", n, err)
+	}
+	_, again, err := p.Pause(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := speak(t, conn, "PING", 200*time.Millisecond); got != "" {
+		t.Errorf("a paused Redis answers %q", got)
+	}
+	if err := resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := speak(t, conn, "PING", 200*time.Millisecond); got != "" {
+		t.Errorf("answers %q though one pause is still in force", got)
+	}
+	if err := again(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := speak(t, conn, "PING", 2*time.Second); got != "+PONG" {
+		t.Errorf("a resumed Redis answers %q", got)
+	}
+}
+
+func TestEmbeddedRedisCannotBePaused(t *testing.T) {
+	t.Parallel()
+	d := start(t, spec.Dependency{Engine: "redis", Provide: "embedded"}, ".")
+	if _, _, err := proc(t, d).Pause(t.Context()); err == nil || !strings.Contains(err.Error(), "provide: local") {
+		t.Errorf("Pause = %v, want an error with the way out", err)
+	}
+}
+
+func TestEmbeddedKeysExpireAsTimePasses(t *testing.T) {
+	t.Parallel()
+	d := start(t, spec.Dependency{Engine: "redis", Provide: "embedded"}, ".")
+	conn := dial(t, d.Addr())
+	speak(t, conn, "SET k v PX 150", time.Second)
+	began := time.Now()
+	for speak(t, conn, "EXISTS k", time.Second) == ":1" {
+		if time.Since(began) > 3*time.Second {
+			t.Fatal("the key is still there after 3s, it should live for 150ms")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if took := time.Since(began); took < 100*time.Millisecond {
+		t.Errorf("the key lived for %v, want 150ms", took)
+	}
+}
+
+func TestEmbeddedSurvivesInfoWhileKilled(t *testing.T) {
+	t.Parallel()
+	d := start(t, spec.Dependency{Engine: "redis", Provide: "embedded"}, ".")
+	for range 20 {
+		conn := dial(t, d.Addr())
+		go func() { // ends with its connection
+			for {
+				if _, err := conn.Write([]byte("*1\r\n$4\r\nINFO\r\n")); err != nil {
+					return
+				}
+			}
+		}()
+		_, restart, err := proc(t, d).Kill(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRedisStopLeavesNothing(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	d := start(t, spec.Dependency{Engine: "redis"}, ".")
+	s := d.(*redisServer).server
+	pid, dir, addr := s.now.Pid(), s.dir, d.Addr()
+	if _, _, err := s.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 {
+		if err := d.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if syscall.Kill(pid, 0) == nil {
+		t.Errorf("process %d is still there", pid)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s is still there", dir)
+	}
+	if !refused(t, addr) {
+		t.Errorf("something listens on %s", addr)
+	}
+}
+
+func TestRedisURLTouchesItsDatabaseAlone(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	host := start(t, spec.Dependency{Engine: "redis"}, ".")
+	d := start(t, spec.Dependency{Engine: "redis", Provide: "url", URL: "redis://" + host.Addr() + "/2"}, ".")
+	if d.Addr() != host.Addr() {
+		t.Errorf("Addr = %s, want %s", d.Addr(), host.Addr())
+	}
+	if _, err := d.Proc(); err == nil {
+		t.Error("it offers to kill what is not ours")
+	}
+	ours, theirs := redisClient(t, d.Addr(), 2), redisClient(t, d.Addr(), 0)
+	ctx := t.Context()
+	theirs.Set(ctx, "precious", "v", 0)
+	ours.Set(ctx, "seed", "v", 0)
+	reset(t, d)
+	ours.Set(ctx, "new", "v", 0)
+	reset(t, d)
+	if n := theirs.Exists(ctx, "precious").Val(); n != 1 {
+		t.Error("a key of another database is gone")
+	}
+	if keys := ours.Keys(ctx, "*").Val(); len(keys) != 1 || keys[0] != "seed" {
+		t.Errorf("keys after reset: %v, want seed", keys)
+	}
+	p, err := Choose(ctx, "cache", spec.Dependency{Engine: "redis", Provide: "url", URL: "redis://" + host.Addr() + "/2"}, ".")
+	if err != nil || !strings.HasPrefix(p.Rung(), "url@") {
+		t.Errorf("rung %v, %v", p, err)
+	}
+}
+
+func TestServerThatDiesAtOnceIsQuoted(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/bin/sh"); err != nil {
+		t.Skip("no /bin/sh")
+	}
+	bin := t.TempDir()
+	program(t, bin, "redis-server", "cannot: the moon is full")
+	p := localRedis{"cache", found{bin + "/redis-server", "7"}}
+	began := time.Now()
+	_, err := p.Start(t.Context(), nil)
+	if err == nil || !strings.Contains(err.Error(), "the moon is full") || time.Since(began) > 5*time.Second {
+		t.Errorf("after %v: %v, want its last words at once", time.Since(began), err)
+	}
+}

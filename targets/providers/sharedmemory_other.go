@@ -1,0 +1,6 @@
+//go:build !linux && !darwin
+
+package providers
+
+// removeSharedMemory does nothing here: the segment stays until the system restarts.
+func removeSharedMemory(string) {}

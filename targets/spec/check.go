@@ -1,0 +1,288 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+var (
+	engines  = []string{"redis", "postgres"}
+	provides = []string{"", "auto", "local", "embedded", "url"}
+
+	linkName   = regexp.MustCompile(`\{\{\s*link\.([^{}]*?)\s*\}\}`)
+	tokenPath  = regexp.MustCompile(`^\{\{reply((?:\.[A-Za-z0-9_$@-]+)+)\}\}$`)
+	fromField  = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_-]*)\.([A-Za-z0-9_$@-]+(?:\.[A-Za-z0-9_$@-]+)*)$`)
+	headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+)
+
+// checker finds what is wrong with a file that has the right form. It stops at the first
+// mistake.
+type checker struct {
+	src  source
+	root ast.Node
+	f    *File
+}
+
+// fail returns an error at the place of a path of keys, or of as much of it as is there.
+func (c *checker) fail(path []string, format string, args ...any) error {
+	return c.src.at(locate(c.root, path), fmt.Sprintf(format, args...))
+}
+
+// locate returns the token of a scalar, or the key of anything else.
+func locate(n ast.Node, path []string) *token.Token {
+	tk := n.GetToken()
+	for _, name := range path {
+		var next ast.Node
+		switch n := n.(type) {
+		case *ast.SequenceNode:
+			if i, err := strconv.Atoi(name); err == nil && i < len(n.Values) {
+				next, tk = n.Values[i], n.Values[i].GetToken()
+			}
+		case ast.MapNode:
+			for it := n.MapRange(); it.Next(); {
+				if key := it.Key().GetToken(); key.Value == name {
+					next, tk = it.Value(), key
+				}
+			}
+		}
+		if next == nil {
+			return tk
+		}
+		n = next
+	}
+	if _, scalar := n.(ast.ScalarNode); scalar && n.Type() != ast.NullType {
+		return n.GetToken()
+	}
+	return tk
+}
+
+func (c *checker) check() error {
+	if err := c.service(); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
+		if err := c.dependency(name, c.f.Dependencies[name]); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.f.API.Ops)) {
+		if err := c.op(name, c.f.API.Ops[name]); err != nil {
+			return err
+		}
+	}
+	for i, host := range c.f.Allow {
+		if host == "" {
+			return c.fail([]string{"allow", strconv.Itoa(i)}, "the host is empty")
+		}
+	}
+	return c.login(c.f.API.Login)
+}
+
+func (c *checker) service() error {
+	s := c.f.Service
+	if s.Build == "" {
+		return c.fail([]string{"service", "build"}, "service.build is missing: the directory of the Go main package, such as ./cmd/shop")
+	}
+	// Anything else could be read as a flag of the go command.
+	if s.Build != "." && !strings.HasPrefix(s.Build, "./") && !strings.HasPrefix(s.Build, "../") {
+		return c.fail([]string{"service", "build"}, "%q is not a path from this directory: it begins with ./", s.Build)
+	}
+	if s.Ready != "" {
+		r, err := ParseRequest(s.Ready)
+		if err != nil {
+			return c.fail([]string{"service", "ready"}, "%v", err)
+		}
+		if len(r.Names) > 0 {
+			return c.fail([]string{"service", "ready"}, "ready cannot have {%s} in its path", r.Names[0])
+		}
+	}
+	for i, arg := range s.Args {
+		if err := c.links([]string{"service", "args", strconv.Itoa(i)}, arg); err != nil {
+			return err
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Env)) {
+		if err := c.links([]string{"service", "env", key}, s.Env[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// links checks that every {{link.NAME}} names a dependency.
+func (c *checker) links(path []string, text string) error {
+	for _, m := range linkName.FindAllStringSubmatch(text, -1) {
+		if _, known := c.f.Dependencies[m[1]]; !known {
+			return c.fail(path, "no dependency is called %q; there are: %s", m[1], names(c.f.Dependencies))
+		}
+	}
+	return nil
+}
+
+func (c *checker) dependency(name string, d Dependency) error {
+	path := func(key string) []string { return []string{"dependencies", name, key} }
+	switch {
+	case !plainName.MatchString(name) || name == "bugs":
+		return c.fail([]string{"dependencies", name}, "%q cannot name a dependency: letters, digits, _ and - are taken, and bugs is not", name)
+	case d.Engine == "":
+		return c.fail(path("engine"), "the engine of %s is missing: one of %s", name, strings.Join(engines, ", "))
+	case !slices.Contains(engines, d.Engine):
+		return c.fail(path("engine"), "the engine %q is not known; there are: %s", d.Engine, strings.Join(engines, ", "))
+	case !slices.Contains(provides, d.Provide):
+		return c.fail(path("provide"), "%q is no way to provide a dependency; there are: %s", d.Provide, strings.Join(provides[1:], ", "))
+	case d.Provide == "url" && d.URL == "":
+		return c.fail(path("provide"), "provide: url needs a url")
+	case d.Provide != "url" && d.URL != "":
+		return c.fail(path("url"), "a url needs provide: url")
+	case d.Engine != "postgres" && d.Init != "":
+		return c.fail(path("init"), "init is an SQL file: it is for postgres")
+	case d.Engine != "postgres" && d.Database != "":
+		return c.fail(path("database"), "database is for postgres")
+	case d.Engine != "postgres" && d.User != "":
+		return c.fail(path("user"), "user is for postgres")
+	}
+	return nil
+}
+
+func (c *checker) op(name string, o *Op) error {
+	path := func(keys ...string) []string { return append([]string{"api", "ops", name}, keys...) }
+	if !plainName.MatchString(name) {
+		return c.fail(path(), "%q cannot name an op: letters, digits, _ and - are taken", name)
+	}
+	if o == nil {
+		return c.fail(path(), "%s is empty: give its request", name)
+	}
+	r, err := ParseRequest(o.Request)
+	if err != nil {
+		return c.fail(path("request"), "%v", err)
+	}
+	for _, n := range r.Names {
+		if p := o.Params["path."+n]; p == nil {
+			return c.fail(path("request"), "the path has {%s}, but there is no param path.%s", n, n)
+		} else if p.Optional {
+			return c.fail(path("params", "path."+n, "optional"), "a part of the path cannot be optional")
+		}
+	}
+	for i, status := range o.Expect {
+		if status < 100 || status > 599 {
+			return c.fail(path("expect", strconv.Itoa(i)), "%d is not an HTTP status", status)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.Params)) {
+		if err := c.param(path("params", key), r, key, o.Params[key]); err != nil {
+			return err
+		}
+	}
+	_, whole := o.Params["body"]
+	for key := range o.Params {
+		if whole && strings.HasPrefix(key, "body.") {
+			return c.fail(path("params", "body"), "body is the whole of it, so there can be no body.* beside it")
+		}
+	}
+	return nil
+}
+
+func (c *checker) param(path []string, r Request, key string, p *Param) error {
+	segs, err := harness.SplitKey(key)
+	if err != nil {
+		return c.fail(path, "%v", err)
+	}
+	if harness.JoinKey(segs...) != key {
+		return c.fail(path, "write %s instead", harness.JoinKey(segs...))
+	}
+	where := segs[0].Name
+	switch {
+	case where == "body":
+	case !slices.Contains([]string{"path", "query", "header"}, where) || len(segs) != 2:
+		return c.fail(path, "a param is keyed path.NAME, query.NAME, header.NAME, body.FIELD or body, not %s", key)
+	case where == "path" && !slices.Contains(r.Names, segs[1].Name):
+		return c.fail(path, "the path %s has no {%s}", r.Path, segs[1].Name)
+	case where == "header" && !headerName.MatchString(segs[1].Name):
+		return c.fail(path, "%q cannot name a header", segs[1].Name)
+	}
+	if p == nil {
+		return c.fail(path, "%s has no kind of value; there are: %s", key, strings.Join(kinds, ", "))
+	}
+	switch set := p.kinds(); {
+	case len(set) == 0:
+		return c.fail(path, "%s has no kind of value; there are: %s", key, strings.Join(kinds, ", "))
+	case len(set) > 1:
+		return c.fail(append(path, set[1]), "%s has two kinds of value: %s", key, strings.Join(set, " and "))
+	}
+	for i, from := range p.From {
+		m := fromField.FindStringSubmatch(from)
+		if m == nil {
+			return c.fail(append(path, "from", strconv.Itoa(i)), "%q is not op.field, such as create_order.id", from)
+		}
+		if c.f.API.Ops[m[1]] == nil {
+			return c.fail(append(path, "from", strconv.Itoa(i)), "no op is called %q; there are: %s", m[1], names(c.f.API.Ops))
+		}
+	}
+	if _, err := p.domain(); err != nil {
+		return c.fail(append(path, p.kinds()[0]), "%v", err)
+	}
+	return nil
+}
+
+func (c *checker) login(l *Login) error {
+	if l == nil {
+		return nil
+	}
+	path := func(key string) []string { return []string{"api", "login", key} }
+	op := c.f.API.Ops[l.Op]
+	if op == nil {
+		return c.fail(path("op"), "no op is called %q; there are: %s", l.Op, names(c.f.API.Ops))
+	}
+	for _, key := range slices.Sorted(maps.Keys(op.Params)) {
+		if p := op.Params[key]; len(p.From) > 0 && !p.Optional {
+			return c.fail([]string{"api", "ops", l.Op, "params", key}, "the login comes first: its params cannot come from replies")
+		}
+	}
+	if !tokenPath.MatchString(l.Token) {
+		return c.fail(path("token"), "expected {{reply.FIELD}}, the field of the login's reply that holds the token")
+	}
+	if l.Header != "" {
+		name, value, _ := strings.Cut(l.Header, ":")
+		if !headerName.MatchString(name) || !strings.Contains(value, "{{token}}") {
+			return c.fail(path("header"), "expected a header with the token in it, such as \"Authorization: Bearer {{token}}\"")
+		}
+	}
+	return nil
+}
+
+// TokenPath is the path of the token in the login's reply.
+func (l *Login) TokenPath() string {
+	m := tokenPath.FindStringSubmatch(l.Token)
+	if m == nil {
+		return ""
+	}
+	return m[1][1:]
+}
+
+// Carry returns the header that carries the token.
+func (l *Login) Carry(token string) (name, value string) {
+	h := l.Header
+	if h == "" {
+		h = "Authorization: Bearer {{token}}"
+	}
+	name, value, _ = strings.Cut(h, ":")
+	return http.CanonicalHeaderKey(name), strings.ReplaceAll(strings.TrimSpace(value), "{{token}}", token)
+}
+
+// names lists what there is, for an error.
+func names[V any](m map[string]V) string {
+	if len(m) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+}

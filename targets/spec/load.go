@@ -1,0 +1,176 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// The bounds of a description: files come from elsewhere and are not trusted.
+const (
+	maxBytes = 1 << 20
+	maxDepth = 32
+)
+
+// Load reads a description. Path is the file, or a directory that holds shakedown.yaml or
+// shakedown.yml. Its errors are of type *Error.
+func Load(path string) (*File, error) {
+	file, err := find(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := os.Open(file)
+	if err != nil {
+		return nil, &Error{File: file, Msg: reason(err)}
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
+	if err != nil {
+		return nil, &Error{File: file, Msg: reason(err)}
+	}
+	f, err := Parse(file, b)
+	if err != nil {
+		return nil, err
+	}
+	if f.Path, err = filepath.Abs(file); err != nil {
+		return nil, &Error{File: file, Msg: err.Error()}
+	}
+	f.Dir = filepath.Dir(f.Path)
+	return f, nil
+}
+
+// find returns the file that path means.
+func find(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", &Error{File: path, Msg: reason(err)}
+	}
+	if !info.IsDir() {
+		return path, nil
+	}
+	first, second := filepath.Join(path, "shakedown.yaml"), filepath.Join(path, "shakedown.yml")
+	for _, file := range []string{first, second} {
+		if info, err := os.Stat(file); err == nil && !info.IsDir() {
+			return file, nil
+		}
+	}
+	return "", &Error{File: path, Msg: fmt.Sprintf("no description: looked for %s and %s", first, second)}
+}
+
+// reason is what the system said, without the path, which Error has already.
+func reason(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// Parse reads the text of a description; name stands for the file in errors, which are
+// of type *Error.
+func Parse(name string, b []byte) (f *File, err error) {
+	if len(b) > maxBytes {
+		return nil, &Error{File: name, Msg: fmt.Sprintf("the file is larger than %d bytes", maxBytes)}
+	}
+	// The parser is not ours: what it does with broken input must not end the harness.
+	defer func() {
+		if p := recover(); p != nil {
+			f, err = nil, &Error{File: name, Msg: fmt.Sprintf("not YAML: %v", p)}
+		}
+	}()
+	src := source{name, b}
+	if err := src.bound(); err != nil {
+		return nil, err
+	}
+	doc, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return nil, src.adopt(err)
+	}
+	if len(doc.Docs) != 1 || doc.Docs[0].Body == nil {
+		return nil, &Error{File: name, Msg: "expected one YAML document that is not empty"}
+	}
+	root := doc.Docs[0].Body
+	p := plain{src: src}
+	ast.Walk(&p, root)
+	if p.err != nil {
+		return nil, p.err
+	}
+	f = new(File)
+	if err := yaml.NodeToValue(root, f, yaml.Strict()); err != nil {
+		return nil, src.adopt(err)
+	}
+	c := checker{src: src, root: root, f: f}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// bound refuses deep nesting before the parser sees it: its time grows with the cube of
+// the depth, and 32 KiB of opening brackets take seconds.
+func (s source) bound() error {
+	flow, block := 0, 0
+	line := 0
+	for _, tk := range lexer.Tokenize(string(s.text)) {
+		if tk.Position.Line != line {
+			line, block = tk.Position.Line, 0
+		}
+		switch tk.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			flow++
+		case token.SequenceEndType, token.MappingEndType:
+			flow--
+		case token.SequenceEntryType, token.MappingKeyType:
+			block++
+		}
+		// Block nesting over many lines needs as many columns.
+		if flow > maxDepth || block > maxDepth || tk.Position.IndentNum > 8*maxDepth {
+			return s.at(tk, fmt.Sprintf("nested deeper than %d levels", maxDepth))
+		}
+	}
+	return nil
+}
+
+// plain visits a tree and objects to what a description has no use for: expanding
+// aliases is unbounded work, and a key that is no text is not checked by the decoder.
+type plain struct {
+	src source
+	err error
+}
+
+func (p *plain) Visit(n ast.Node) ast.Visitor {
+	if p.err != nil {
+		return nil
+	}
+	switch n := n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:
+		p.err = p.src.at(n.GetToken(), "anchors, aliases and tags are not taken: write it out")
+		return nil
+	case *ast.MappingValueNode:
+		if _, text := n.Key.(*ast.StringNode); !text {
+			p.err = p.src.at(n.Key.GetToken(), "the key is not a text: quote it")
+			return nil
+		}
+	}
+	return p
+}
+
+// UnmarshalYAML reads a duration above zero.
+func (d *Duration) UnmarshalYAML(n ast.Node) error {
+	got, err := time.ParseDuration(n.GetToken().Value)
+	if _, scalar := n.(ast.ScalarNode); !scalar || err != nil || got <= 0 {
+		return &yaml.SyntaxError{Message: "expected a duration above zero, such as 200ms or 2s", Token: n.GetToken()}
+	}
+	*d = Duration(got)
+	return nil
+}

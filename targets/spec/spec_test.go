@@ -1,0 +1,324 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+const good = `service:
+  build: ./cmd/shop
+  args: ["-addr", "{{listen}}"]
+  env: {REDIS_ADDR: "{{link.cache}}", BUGS: "{{bugs}}", WORKERS: 4}
+  ready: GET /healthz
+  ready_within: 5s
+dependencies:
+  cache: {engine: redis}
+  db: {engine: postgres, provide: local, init: schema.sql, version: 15}
+api:
+  login: {op: login, token: "{{reply.session.token}}"}
+  ops:
+    login:
+      request: POST /login
+      params:
+        body.user: {value: "u-{{lane}}"}
+    create_order:
+      request: POST /orders
+      params:
+        body.items.0.sku: {oneof: [s1, 2, true]}
+        body.items.0.qty: {int: "-1..5"}
+        body.note: {text: "0..20", optional: true}
+        header.Idempotency-Key: {unique: k-}
+    pay:
+      doc: pay an order
+      request: POST /orders/{order}/pay
+      expect: [200, 404]
+      params:
+        path.order: {from: [create_order.id, create_order.items.0.id]}
+        body.gift: {bool: true}
+        body.coupon: {pattern: "[A-Z]{3}-[0-9]{2}"}
+    search:
+      request: GET /items
+      mutates: true
+      params:
+        query.q: {value: {b: 1, a: [x]}}
+`
+
+func TestGoodFile(t *testing.T) {
+	t.Parallel()
+	f, err := Parse("shakedown.yaml", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Duration(f.Service.Within); got != 5*time.Second {
+		t.Errorf("ready_within = %v, want 5s", got)
+	}
+	var got []string
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, o := range f.HarnessOps() {
+		got = append(got, fmt.Sprintf("%s mutates=%v", o.Name, o.Mutates))
+		for _, p := range o.Params {
+			line := fmt.Sprintf("  %s optional=%v from=%v", p.Name, p.Optional, p.From)
+			if (p.Domain == nil) != (len(p.From) > 0) {
+				t.Errorf("%s %s: domain %v beside from %v", o.Name, p.Name, p.Domain, p.From)
+			}
+			got = append(got, line)
+		}
+		if o.Name == "search" {
+			if v := o.Params[0].Domain.Draw(rng); v != (harness.Value{Form: harness.FormJSON, Text: `{"a":["x"],"b":1}`}) {
+				t.Errorf("a value that is a mapping is drawn as %v", v)
+			}
+		}
+	}
+	want := `create_order mutates=true
+  body.items.0.qty optional=false from=[]
+  body.items.0.sku optional=false from=[]
+  body.note optional=true from=[]
+  header.Idempotency-Key optional=false from=[]
+login mutates=true
+  body.user optional=false from=[]
+pay mutates=true
+  body.coupon optional=false from=[]
+  body.gift optional=false from=[]
+  path.order optional=false from=[create_order.id create_order.items.0.id]
+search mutates=true
+  query.q optional=false from=[]`
+	if g := strings.Join(got, "\n"); g != want {
+		t.Errorf("ops:\n%s\nwant:\n%s", g, want)
+	}
+	if path := f.API.Login.TokenPath(); path != "session.token" {
+		t.Errorf("token path %q, want session.token", path)
+	}
+	if name, value := f.API.Login.Carry("t1"); name != "Authorization" || value != "Bearer t1" {
+		t.Errorf("the token is carried as %q: %q", name, value)
+	}
+}
+
+func TestExpects(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		expect []int
+		status int
+		want   bool
+	}{
+		{nil, 200, true}, {nil, 404, true}, {nil, 500, false}, {nil, 501, true}, {nil, 502, false},
+		{nil, 503, true}, {nil, 504, false}, {nil, 505, true},
+		{[]int{200, 404}, 404, true}, {[]int{200, 404}, 503, false}, {[]int{500}, 500, true},
+	} {
+		if got := (&Op{Expect: tc.expect}).Expects(tc.status); got != tc.want {
+			t.Errorf("expect %v: Expects(%d) = %v, want %v", tc.expect, tc.status, got, tc.want)
+		}
+	}
+}
+
+// TestMistakes changes one line of the good file and looks for the place and the words.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, old, new string
+		line, column   int
+		want           string
+	}{
+		{"unknown key", "  build: ./cmd/shop", "  biuld: ./cmd/shop", 2, 3, `unknown key "biuld"`},
+		{"wrong type", "  build: ./cmd/shop", "  build: [1]", 2, 10, "expected a text, found a list"},
+		{"duplicate key", "  ready: GET /healthz", "  build: x", 5, 3, `"build" already defined at [2:3]`},
+		{"bad indent", "  ready: GET /healthz", " ready: GET /healthz", 5, 0, ""},
+		{"key no text", "WORKERS: 4", "4: 4", 4, 0, "not a text"},
+		{"alias", "WORKERS: 4", "WORKERS: *x", 4, 0, "anchors, aliases and tags"},
+		{"build missing", "  build: ./cmd/shop\n", "", 1, 1, "service.build is missing"},
+		{"build a flag", "./cmd/shop", "-toolexec=x", 2, 10, "is not a path"},
+		{"bad duration", "ready_within: 5s", "ready_within: fast", 6, 17, "such as 200ms"},
+		{"zero duration", "ready_within: 5s", "ready_within: 0s", 6, 17, "above zero"},
+		{"duration without unit", "ready_within: 5s", "ready_within: 5", 6, 17, "such as 200ms"},
+		{"duration a list", "ready_within: 5s", "ready_within: [5s]", 6, 17, "such as 200ms"},
+		{"bad ready", "GET /healthz", "/healthz", 5, 10, "not a request"},
+		{"ready with placeholder", "GET /healthz", "GET /h/{x}", 5, 10, "ready cannot have {x}"},
+		{"unknown link", "{{link.cache}}", "{{link.cash}}", 4, 21, `no dependency is called "cash"; there are: cache, db`},
+		{"engine empty", "{engine: redis}", "{provide: auto}", 8, 3, "the engine of cache is missing"},
+		{"engine unknown", "{engine: redis}", "{engine: rediss}", 8, 19, `the engine "rediss" is not known`},
+		{"provide unknown", "provide: local", "provide: lokal", 9, 35, `"lokal" is no way`},
+		{"url missing", "provide: local", "provide: url", 9, 35, "needs a url"},
+		{"url without provide", "{engine: redis}", "{engine: redis, url: 'redis://x'}", 8, 31, "a url needs provide: url"},
+		{"init for redis", "{engine: redis}", "{engine: redis, init: x}", 8, 32, "it is for postgres"},
+		{"database for redis", "{engine: redis}", "{engine: redis, database: x}", 8, 36, "database is for postgres"},
+		{"user for redis", "{engine: redis}", "{engine: redis, user: x}", 8, 32, "user is for postgres"},
+		{"dependency name", "  cache: {", "  'my cache': {", 4, 21, `no dependency is called "cache"`},
+		{"login op unknown", "op: login", "op: logon", 11, 15, `no op is called "logon"`},
+		{"login token", "{{reply.session.token}}", "reply.token", 11, 29, "expected {{reply.FIELD}}"},
+		{"login header", `token}}"}`, `token}}", header: "X-Token"}`, 11, 64, "expected a header"},
+		{"request malformed", "POST /orders\n", "orders\n", 18, 16, `"orders" is not a request`},
+		{"request with query", "POST /orders\n", "POST /orders?a=1\n", 18, 16, "params query.NAME"},
+		{"request CONNECT", "POST /orders\n", "CONNECT /orders\n", 18, 16, "CONNECT"},
+		{"request escape", "POST /orders\n", "POST /%zz\n", 18, 16, "not a path that a URL can have"},
+		{"placeholder twice", "/orders/{order}/pay", "/orders/{order}/{order}", 26, 16, "{order} twice"},
+		{"placeholder open", "/orders/{order}/pay", "/orders/{order}/{pay", 26, 16, "not a path"},
+		{"param missing", "path.order: {from", "query.order: {from", 26, 16, "there is no param path.order"},
+		{"placeholder missing", "/orders/{order}/pay", "/orders/pay", 29, 9, "has no {order}"},
+		{"path optional", "create_order.items.0.id]}", "create_order.items.0.id], optional: true}", 29, 82, "cannot be optional"},
+		{"param without kind", "{bool: true}", "{optional: true}", 30, 9, "has no kind of value"},
+		{"param empty", "{bool: true}", "", 30, 9, "has no kind of value"},
+		{"param with two kinds", "{bool: true}", "{bool: true, int: 1..2}", 30, 27, "two kinds of value: int and bool"},
+		{"param key", "body.gift:", "cookie.gift:", 30, 9, "a param is keyed"},
+		{"param key empty part", "body.gift:", "body..gift:", 30, 9, "empty part"},
+		{"header name", "header.Idempotency-Key", `header."a b"`, 23, 9, "cannot name a header"},
+		{"body and body.x", "body.gift:", "body:", 30, 9, "there can be no body.* beside it"},
+		{"range", `"-1..5"`, `"1-5"`, 21, 33, "is not a range"},
+		{"range empty", `"-1..5"`, `"5..1"`, 21, 33, "is empty"},
+		{"range too large", `"-1..5"`, `"0..9223372036854775808"`, 21, 33, "64 bits"},
+		{"text negative", `"0..20"`, `"-1..20"`, 22, 27, "a text has from"},
+		{"pattern", "[A-Z]{3}-", "[A-Z{3}-", 31, 32, "invalid character class"},
+		{"oneof of lists", "[s1, 2, true]", "[s1, [2]]", 20, 28, "oneof takes"},
+		{"value not JSON", "{b: 1, a: [x]}", ".inf", 36, 26, "cannot be written as JSON"},
+		{"from no field", "[create_order.id,", "[create_order,", 29, 29, "is not op.field"},
+		{"from unknown op", "create_order.items", "make_order.items", 29, 46, `no op is called "make_order"`},
+		{"expect no status", "[200, 404]", "[200, 4040]", 27, 21, "4040 is not an HTTP status"},
+		{"op empty", "      request: GET /items\n      mutates: true\n      params:\n        query.q: {value: {b: 1, a: [x]}}\n", "", 32, 5, "search is empty"},
+		{"op name", "    search:", "    a.b:", 32, 5, "cannot name an op"},
+		{"login from reply", `{value: "u-{{lane}}"}`, "{from: [create_order.id]}", 16, 9, "the login comes first"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if n := strings.Count(good, tc.old); n == 0 {
+				t.Fatalf("%q is not in the good file", tc.old)
+			}
+			text := strings.Replace(good, tc.old, tc.new, 1)
+			_, err := Parse("f.yaml", []byte(text))
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error %v (%T), want an *Error", err, err)
+			}
+			if e.Line != tc.line || tc.column != 0 && e.Column != tc.column || !strings.Contains(e.Msg, tc.want) {
+				t.Errorf("got %d:%d %q, want %d:%d %q", e.Line, e.Column, e.Msg, tc.line, tc.column, tc.want)
+			}
+			if lines := strings.Split(text, "\n"); !strings.Contains(e.Excerpt, strings.TrimSpace(lines[tc.line-1])) {
+				t.Errorf("the excerpt does not show line %d:\n%s", tc.line, e.Excerpt)
+			}
+			if !strings.HasPrefix(err.Error(), fmt.Sprintf("f.yaml:%d:%d: ", e.Line, e.Column)) {
+				t.Errorf("the error does not begin with its place: %s", err)
+			}
+		})
+	}
+}
+
+func TestHostileFiles(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"empty":         "",
+		"comment":       "# nothing\n",
+		"two documents": "service: {build: .}\n---\nservice: {build: .}\n",
+		"too large":     "# " + strings.Repeat("x", maxBytes),
+		"brackets":      strings.Repeat("[", maxBytes),
+		"braces":        strings.Repeat("{a: ", maxBytes/4),
+		"dashes":        strings.Repeat("- ", maxBytes/2),
+		"question":      strings.Repeat("? ", maxBytes/2),
+		"staircase":     staircase(1000),
+		"long line":     "service: {build: " + strings.Repeat("x", maxBytes/2) + "}\n",
+		"anchors":       "a: &a [x]\nb: &b [*a, *a]\n",
+		"binary":        "\x00\xff\xfe\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			_, err := Parse("f.yaml", []byte(text))
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Errorf("error %v, want an *Error", err)
+			} else if len(err.Error()) > 2000 {
+				t.Errorf("an error of %d bytes", len(err.Error()))
+			}
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("it took %v to refuse the file", took)
+			}
+		})
+	}
+}
+
+// staircase nests mappings over n lines.
+func staircase(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
+}
+
+func TestLoadFindsTheFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, err := Load(dir)
+	var e *Error
+	if !errors.As(err, &e) || !strings.Contains(e.Msg, filepath.Join(dir, "shakedown.yaml")) || !strings.Contains(e.Msg, filepath.Join(dir, "shakedown.yml")) {
+		t.Errorf("error %v does not say what was looked for", err)
+	}
+	if _, err := Load(filepath.Join(dir, "other")); !errors.As(err, &e) || !strings.Contains(e.Error(), "no such file") {
+		t.Errorf("error %v for a path that is not there", err)
+	}
+	file := filepath.Join(dir, "shakedown.yml")
+	if err := os.WriteFile(file, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, file} {
+		f, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Path != file || f.Dir != dir {
+			t.Errorf("Load(%s): path %s, dir %s", path, f.Path, f.Dir)
+		}
+	}
+}
+
+func TestUniqueRepeatsItselfWhenMutated(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	u := unique("k-")
+	v := u.Draw(rng)
+	if !strings.HasPrefix(v.Text, "k-") || len(v.Text) != 10 || u.Draw(rng) == v {
+		t.Fatalf("drew %v", v)
+	}
+	same := 0
+	for range 100 {
+		if u.Mutate(rng, v) == v {
+			same++
+		}
+	}
+	if same < 40 || same == 100 {
+		t.Errorf("%d of 100 neighbours were the same value", same)
+	}
+	for range 10 {
+		simpler := v
+		for x := range u.Simpler(v) {
+			simpler = x
+			break
+		}
+		if simpler == v {
+			return
+		}
+		v = simpler
+	}
+	t.Errorf("simplifying does not end: %v", v)
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(good))
+	for _, s := range []string{"service: {build: .}", "a: &a [*a]", "? {a: b}\n: c", "- |\n  x\n", "a: !!binary x", "\"\\x\": '", "%YAML 1.2\n---\n", "a: >-\n\n b\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := Parse("f.yaml", b)
+		var e *Error
+		switch {
+		case err == nil:
+			file.HarnessOps()
+		case !errors.As(err, &e):
+			t.Errorf("error %v (%T) is not an *Error", err, err)
+		}
+	})
+}
