@@ -47,6 +47,8 @@ func TestNetworkFaults(t *testing.T) {
 		{fault: "net/blackhole", args: []string{"dir", "down"},
 			old: life(silent, reset), new: life(silent, reset), executed: 2, acted: 18},
 		{fault: "net/refuse",
+			old: life(reset, reset), new: life(reset, reset), acted: 2, idle: 1},
+		{fault: "net/refuse", args: []string{"existing", "false"},
 			old: life(replied, replied), new: life(reset, reset), executed: 1, acted: 1},
 		{fault: "net/rst",
 			old: life(reset, reset), new: life(replied, replied), executed: 1, acted: 1, idle: 1},

@@ -7,16 +7,21 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-// Refuse resets every new connection on a link. Connections that exist live on.
+// Refuse resets every new connection on a link. Connections that exist live on, unless they
+// are reset first, as when a server goes down. A service that keeps its connections may
+// never ask for a new one meanwhile: then the fault has no effect.
 var Refuse = &harness.Fault{
 	Name:   "net/refuse",
 	Doc:    "reset every new connection",
 	Needs:  harness.CapLinks,
-	Effect: harness.EffectNotExecuted,
-	Params: []harness.Param{onLink},
+	Effect: harness.EffectMaybe,
+	Params: []harness.Param{
+		onLink,
+		{Name: "existing", Doc: "reset connections that exist, too: true or false", Default: "true", Domain: harness.OneOf(harness.Text("true"), harness.Text("false"))},
+	},
 	Inject: refuse,
 }
 
 func refuse(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
-	return disturb(ctx, w, args, harness.Toxic{Refuse: true})
+	return disturb(ctx, w, args, harness.Toxic{Refuse: true, Reset: args.Text("existing") == "true"})
 }

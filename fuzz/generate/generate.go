@@ -110,7 +110,7 @@ func (s *Source) draw() harness.Case {
 	for len(focus) < 3 && s.rng.IntN(2) == 0 {
 		focus = append(focus, s.ops.next(s.rng))
 	}
-	if len(faults) > 0 && s.rng.IntN(2) == 0 {
+	if len(faults) > 0 && s.rng.IntN(4) > 0 {
 		focus = append(focus, s.felt.op(s.rng, faults[0], &s.ops))
 	}
 	b.group(focus, slices.ContainsFunc(faults, func(f harness.Step) bool { return f.For == 0 || f.For > brief }))

@@ -57,9 +57,9 @@ func (p *Port) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa
 // Number returns the port.
 func (p *Port) Number() int { return p.number }
 
-// Release gives the port back. It may be called twice.
+// Release gives the port back. It may be called twice, and on nil.
 func (p *Port) Release() {
-	if p.fd >= 0 {
+	if p != nil && p.fd >= 0 {
 		syscall.Close(p.fd)
 		p.fd = -1
 	}
