@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -50,22 +51,22 @@ type mode struct {
 	fixed  bool
 }
 
-// modes are compared over equal lanes and budgets: what faults find without fuzzing, what
-// fuzzing finds without faults, and what only the two together do.
+// modes are compared over equal lanes and budgets: what fuzzing finds without faults, what
+// faults find over one fixed valid workload, and what only the two together do.
 func modes() []mode {
 	return []mode{
-		{"inputs alone", nil, false},
-		{"faults alone", faults.All(), true},
+		{"inputs", nil, false},
+		{"faults", faults.All(), true},
 		{"both", faults.All(), false},
 	}
 }
 
 // benchFlags are the flags of bench.
 type benchFlags struct {
-	seeds  int
-	budget time.Duration
-	lanes  int
-	bugs   []string
+	seeds          int
+	budget, triage time.Duration
+	lanes          int
+	bugs, modes    []string
 }
 
 func benchCommand() *cobra.Command {
@@ -75,7 +76,8 @@ func benchCommand() *cobra.Command {
 		Short: "measure which planted bugs are found by inputs, by faults, and by both together",
 		Long: `Bench switches on each bug of the target's bugs.yaml alone, and looks for it without faults,
 with faults over one fixed valid workload, and with both, over several seeds. A run ends at
-the first sight of the bug. A sighting that nothing planted explains is printed, too.`,
+the first sight of the bug, or once it is proven where --triage gives the time for that.
+A sighting that nothing planted explains is printed, too.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if f.seeds < 1 || f.budget <= 0 || f.lanes < 1 {
@@ -86,6 +88,8 @@ the first sight of the bug. A sighting that nothing planted explains is printed,
 	}
 	c.Flags().IntVar(&f.seeds, "seeds", 5, "seeds 1 to N")
 	c.Flags().DurationVar(&f.budget, "budget", 2*time.Minute, "search time for each run")
+	c.Flags().DurationVar(&f.triage, "triage", 0, "how long to prove each bug; 0 proves none")
+	c.Flags().StringSliceVar(&f.modes, "modes", nil, "inputs, faults, both (default: all)")
 	c.Flags().IntVar(&f.lanes, "lanes", 4, "logical clients at most")
 	c.Flags().StringSliceVar(&f.bugs, "bugs", nil, "ids of bugs (default: all)")
 	return c
@@ -96,22 +100,22 @@ func (f benchFlags) run(ctx context.Context, path string, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	for _, id := range f.bugs {
-		if !slices.ContainsFunc(bugs, func(b planted) bool { return b.ID == id }) {
-			return usagef("--bugs: bugs.yaml has no %q", id)
-		}
+	bugs, err = only(bugs, f.bugs, func(b planted) string { return b.ID })
+	if err != nil {
+		return usagef("--bugs: %w", err)
+	}
+	ms, err := only(modes(), f.modes, func(m mode) string { return m.name })
+	if err != nil {
+		return usagef("--modes: %w", err)
 	}
 	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "bug")
-	for _, m := range modes() {
+	fmt.Fprint(t, "bug")
+	for _, m := range ms {
 		fmt.Fprintf(t, "\t%s", m.name)
 	}
 	fmt.Fprintln(t)
 	for _, b := range bugs {
-		if len(f.bugs) > 0 && !slices.Contains(f.bugs, b.ID) {
-			continue
-		}
-		cells, err := f.bug(ctx, path, b, stderr)
+		cells, err := f.bug(ctx, path, b, ms, stderr)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.ID, err)
 		}
@@ -120,65 +124,105 @@ func (f benchFlags) run(ctx context.Context, path string, stdout, stderr io.Writ
 	return t.Flush()
 }
 
+// only returns those of all that have one of the names, all of them where there are none.
+func only[T any](all []T, names []string, name func(T) string) ([]T, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var out []T
+	for _, n := range names {
+		i := slices.IndexFunc(all, func(x T) bool { return name(x) == n })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no %q", n)
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
+}
+
 // bug measures one bug in every mode.
-func (f benchFlags) bug(ctx context.Context, path string, b planted, stderr io.Writer) (cells []string, err error) {
+func (f benchFlags) bug(ctx context.Context, path string, b planted, ms []mode, stderr io.Writer) (cells []string, err error) {
 	sys, lab, err := assemble(ctx, path, map[string]string{"bugs": b.ID}, stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer closing(ctx, sys, &err)
-	lab.Triage = -1
-	for _, m := range modes() {
-		var took []time.Duration
+	if lab.Triage = f.triage; f.triage <= 0 {
+		lab.Triage = -1
+	}
+	for _, m := range ms {
+		var found []harness.Bug
 		for seed := range uint64(f.seeds) {
-			d, err := f.once(ctx, lab, b, m, seed+1, stderr)
+			x, err := f.once(ctx, lab, b, m, seed+1, stderr)
 			if err != nil {
 				return nil, err
 			}
-			if d >= 0 {
-				took = append(took, d)
+			if x != nil {
+				found = append(found, *x)
 			}
 		}
-		cell := fmt.Sprintf("%d of %d", len(took), f.seeds)
-		if slices.Sort(took); len(took) > 0 {
-			cell += fmt.Sprintf(", median %.1fs", took[len(took)/2].Seconds())
-		}
-		cells = append(cells, cell)
+		cells = append(cells, f.cell(found))
 	}
 	return cells, nil
 }
 
-// once looks for a bug in one mode with one seed. It returns the search time until the
-// first sighting, or less than zero.
-func (f benchFlags) once(ctx context.Context, lab campaign.Lab, b planted, m mode, seed uint64, stderr io.Writer) (time.Duration, error) {
-	sighted := func(r *campaign.Result) (time.Duration, bool) {
-		for _, x := range slices.Concat(r.Bugs, r.Suspects) {
-			if b.shownBy(x.Finding) {
-				return x.FirstSeen, true
-			}
+// cell sums up how a bug was found in one mode.
+func (f benchFlags) cell(found []harness.Bug) string {
+	out := fmt.Sprintf("%d of %d", len(found), f.seeds)
+	if len(found) == 0 {
+		return out
+	}
+	slices.SortFunc(found, func(a, b harness.Bug) int { return cmp.Compare(a.FirstSeen, b.FirstSeen) })
+	out += fmt.Sprintf(", median %.1fs", found[len(found)/2].FirstSeen.Seconds())
+	if f.triage <= 0 {
+		return out
+	}
+	proven, lines, shown, replays := 0, 0, 0, 0
+	for _, b := range found {
+		if b.Proven && b.Shown > 0 {
+			proven++
+			lines = max(lines, strings.Count(b.Case.String(), "\n"))
+			shown += b.Shown
+			replays += b.Replays
 		}
-		return -1, false
+	}
+	return out + fmt.Sprintf("; %d proven in %d lines or less, shown %d of %d times", proven, lines, shown, replays)
+}
+
+// once looks for a bug in one mode with one seed. It returns the bug as it was found, or
+// nil.
+func (f benchFlags) once(ctx context.Context, lab campaign.Lab, b planted, m mode, seed uint64, stderr io.Writer) (*harness.Bug, error) {
+	sighted := func(r *campaign.Result) *harness.Bug {
+		all := slices.Concat(r.Bugs, r.Suspects)
+		if i := slices.IndexFunc(all, func(x *harness.Bug) bool { return b.shownBy(x.Finding) }); i >= 0 {
+			return all[i]
+		}
+		return nil
 	}
 	res, err := campaign.Run(ctx, campaign.Options{
 		Lab:    lab,
 		Source: generate.New(generate.Options{Target: lab.Target, Faults: m.faults, Lanes: f.lanes, Seed: seed, Fixed: m.fixed}),
 		Seed:   seed, Time: f.budget,
-		Until: func(r *campaign.Result) bool { _, ok := sighted(r); return ok },
+		Until: func(r *campaign.Result) bool { return sighted(r) != nil },
 	})
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, x := range slices.Concat(res.Bugs, res.Suspects) {
 		if !b.shownBy(x.Finding) {
 			fmt.Fprintf(stderr, "%s, %s, seed %d: not explained: %s\n", b.ID, m.name, seed, x.Signature)
 		}
 	}
-	d, _ := sighted(res)
-	fmt.Fprintf(stderr, "%s, %s, seed %d: %.1fs, %d cases\n", b.ID, m.name, seed, d.Seconds(), res.Cases)
-	return d, nil
+	found := sighted(res)
+	if found == nil {
+		fmt.Fprintf(stderr, "%s, %s, seed %d: not found in %d cases\n", b.ID, m.name, seed, res.Cases)
+		return nil, nil
+	}
+	fmt.Fprintf(stderr, "%s, %s, seed %d: after %.1fs, %d cases; shown %d of %d times\n%s", b.ID, m.name, seed, found.FirstSeen.Seconds(), res.Cases, found.Shown, found.Replays, found.Case)
+	return found, nil
 }
 
 // readPlanted reads the bugs.yaml beside a description.

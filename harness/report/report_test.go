@@ -1,0 +1,108 @@
+package report
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/campaign"
+	"github.com/shakedown-go/shakedown/harness/gate"
+)
+
+func bug(t *testing.T, text string) harness.Bug {
+	t.Helper()
+	c, err := harness.ParseCase([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return harness.Bug{
+		Finding: harness.Finding{Detector: "race", Signature: "race: a.F | a.G", Title: "data race: \x1b[31ma.F"},
+		Case:    c, Minimal: true, Proven: true, Shown: 9, Replays: 10, FirstSeen: 12345 * time.Millisecond,
+	}
+}
+
+func TestBugIsToldInFewLines(t *testing.T) {
+	t.Parallel()
+	var w strings.Builder
+	b := bug(t, "target x\nseed 1\n+ net/stall link=db\na get *2 &\nb get\n")
+	Seen(&w, b)
+	Proof(&w, b, "shakedown replay x.case -n 10")
+	b.Proven, b.Shown = false, 0
+	Proof(&w, b, "shakedown replay x.case -n 10")
+	want := `seen   race: a.F | a.G (after 12s)
+BUG    race: a.F | a.G
+       data race: .[31ma.F
+       | target x
+       | seed 1
+       | + net/stall link=db
+       | a get *2 &
+       | b get
+       minimal, 5 lines; shown 9 of 10 times; needs 2 lanes, 3 calls at once, net/stall
+       replay: shakedown replay x.case -n 10
+unsure race: a.F | a.G: shown again 0 of 10 times; replay: shakedown replay x.case -n 10
+`
+	if diff := cmp.Diff(want, w.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestSummaryCountsEverything(t *testing.T) {
+	t.Parallel()
+	b := bug(t, "target x\na get\n")
+	r := &campaign.Result{
+		Seed: 7, Env: map[string]string{"db": "local@15", "cache": "embedded@2"}, Search: 10 * time.Second, Triage: 3 * time.Second,
+		Cases: 50, Epochs: 1, Replays: 20,
+		Calls:  map[harness.Kind]int{harness.OK: 100, harness.Fail: 20, harness.Unknown: 3, harness.Skip: 4, harness.Stuck: 1},
+		Faults: map[string]campaign.Tally{"net/stall link=db": {Injected: 3, Acted: 2}, "net/rst link=db": {Injected: 1}},
+		Checks: map[string]*campaign.Checks{"race": {Checked: 123, Minimum: 50, Unsure: map[string]int{"x": 2}}, "hang": {Blind: true}},
+		Bugs:   []*harness.Bug{&b},
+	}
+	var w strings.Builder
+	v, why := gate.Check(r, nil)
+	Summary(&w, r, v, why)
+	want := `
+seed         7
+environment  cache=embedded@2 db=local@15
+cases        50 in 10s (5.0/s), 1 epoch; 20 replays in 3s
+calls        100 ok, 20 fail, 3 unknown, 4 skip (13/s); 1 stuck
+time         start 0%, reset 0%, calls 0%, quiesce 0%, judging 0%
+faults       net/rst link=db: took effect 0 of 1 times
+             net/stall link=db: took effect 2 of 3 times
+detectors    hang: not checked
+             race: checked 123, 2 unsure
+bugs         1
+             race: a.F | a.G: seen after 12s, shown 9 of 10 times, minimal, 3 lines
+verdict      findings
+`
+	if diff := cmp.Diff(want, w.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	r.Bugs = nil
+	w.Reset()
+	v, why = gate.Check(r, nil)
+	Summary(&w, r, v, why)
+	for _, line := range []string{
+		"verdict      inconclusive\n",
+		"net/rst link=db never took effect: 0 of 1\n",
+		"hang was not checked: the target cannot show what it needs\n",
+	} {
+		if !strings.Contains(w.String(), line) {
+			t.Errorf("no %q in\n%s", line, w.String())
+		}
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	f.Add("\x1b[2J\r\u202e\x00\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, r := range Clean(s) {
+			if unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.In(r, unicode.Cf) {
+				t.Errorf("%q is let through", r)
+			}
+		}
+	})
+}
