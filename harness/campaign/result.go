@@ -18,6 +18,7 @@ type Result struct {
 	Env      map[string]string `json:"env,omitempty"`
 	Build    harness.Build     `json:"build"`
 	Started  time.Time         `json:"started"`
+	Built    time.Duration     `json:"built"`  // time until the service was built, before the search
 	Search   time.Duration     `json:"search"` // time spent looking
 	Triage   time.Duration     `json:"triage"` // time spent proving
 	Cost     runner.Cost       `json:"cost"`   // of the search alone

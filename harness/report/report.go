@@ -96,7 +96,7 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	fmt.Fprintf(t, "calls\t%d ok, %d fail, %d unknown, %d skip (%.0f/s); %d stuck\n", r.Calls[harness.OK], r.Calls[harness.Fail], r.Calls[harness.Unknown], r.Calls[harness.Skip], float64(r.Tried())/s, r.Calls[harness.Stuck])
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / s }
 	c := r.Cost
-	fmt.Fprintf(t, "time\tstart %.0f%%, reset %.0f%%, calls %.0f%%, quiesce %.0f%%, judging %.0f%%\n", share(c.Start), share(c.Reset), share(c.Play), share(c.Quiesce), share(r.Judging))
+	fmt.Fprintf(t, "time\tbuild %s before; start %.0f%%, reset %.0f%%, calls %.0f%%, quiesce %.0f%%, judging %.0f%%\n", round(r.Built), share(c.Start), share(c.Reset), share(c.Play), share(c.Quiesce), share(r.Judging))
 	for i, aim := range r.Aims() {
 		head := ""
 		if i == 0 {

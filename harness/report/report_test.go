@@ -54,7 +54,7 @@ func TestSummaryCountsEverything(t *testing.T) {
 	t.Parallel()
 	b := bug(t, "target x\na get\n")
 	r := &campaign.Result{
-		Seed: 7, Env: map[string]string{"db": "local@15", "cache": "embedded@2"}, Search: 10 * time.Second, Triage: 3 * time.Second,
+		Seed: 7, Built: 1500 * time.Millisecond, Env: map[string]string{"db": "local@15", "cache": "embedded@2"}, Search: 10 * time.Second, Triage: 3 * time.Second,
 		Cases: 50, Epochs: 1, Replays: 20,
 		Calls:  map[harness.Kind]int{harness.OK: 100, harness.Fail: 20, harness.Unknown: 3, harness.Skip: 4, harness.Stuck: 1},
 		Faults: map[string]campaign.Tally{"net/stall link=db": {Injected: 3, Acted: 2}, "net/rst link=db": {Injected: 1}},
@@ -69,7 +69,7 @@ seed         7
 environment  cache=embedded@2 db=local@15
 cases        50 in 10s (5.0/s), 1 epoch; 20 replays in 3s
 calls        100 ok, 20 fail, 3 unknown, 4 skip (13/s); 1 stuck
-time         start 0%, reset 0%, calls 0%, quiesce 0%, judging 0%
+time         build 1.5s before; start 0%, reset 0%, calls 0%, quiesce 0%, judging 0%
 faults       net/rst link=db: took effect 0 of 1 times
              net/stall link=db: took effect 2 of 3 times
 detectors    hang: not checked

@@ -36,14 +36,14 @@ func (f *File) HarnessOps() []harness.Op {
 	var out []harness.Op
 	for _, name := range slices.Sorted(maps.Keys(f.API.Ops)) {
 		o := f.API.Ops[name]
-		op := harness.Op{Name: name, Doc: o.Doc, Mutates: o.Changes()}
+		op := harness.Op{Name: name, Doc: strings.TrimSuffix(o.Request+": "+o.Doc, ": "), Mutates: o.Changes()}
 		for _, key := range slices.Sorted(maps.Keys(o.Params)) {
 			p := o.Params[key]
 			d, err := p.domain()
 			if err != nil {
 				panic("spec: a file that was checked has a bad domain: " + err.Error())
 			}
-			op.Params = append(op.Params, harness.Param{Name: key, Optional: p.Optional, Domain: d, From: p.From})
+			op.Params = append(op.Params, harness.Param{Name: key, Doc: p.about(), Optional: p.Optional, Domain: d, From: p.From})
 		}
 		out = append(out, op)
 	}
@@ -69,6 +69,27 @@ func (o *Op) Expects(status int) bool {
 		return true
 	}
 	return status < 500
+}
+
+// about says in a few words what the param can be.
+func (p *Param) about() string {
+	switch {
+	case p.Int != "":
+		return "a number, " + p.Int
+	case len(p.OneOf) > 0:
+		return "one of " + strings.Trim(fmt.Sprint(p.OneOf), "[]")
+	case p.Pattern != "":
+		return p.Pattern
+	case p.Text != "":
+		return "a text of " + p.Text + " characters"
+	case p.Bool:
+		return "true or false"
+	case p.Value != nil:
+		return fmt.Sprintf("always %v", p.Value)
+	case p.Unique != "":
+		return p.Unique + "..., new in each case"
+	}
+	return ""
 }
 
 // domain returns the values that the param can have; nil where they come from replies.
