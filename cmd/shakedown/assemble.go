@@ -53,6 +53,28 @@ func closing(ctx context.Context, sys *process.System, err *error) {
 	*err = errors.Join(*err, sys.Close(ctx))
 }
 
+// assembleCase reads a case file and puts together what plays it, in the environment that
+// the case names where that can be had. The caller closes the system.
+func assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
+	c, err := readCase(file)
+	if err != nil {
+		return c, nil, campaign.Lab{}, err
+	}
+	sys, lab, err := assemble(ctx, c.Target, c.Env, stderr)
+	if err != nil {
+		return c, nil, lab, err
+	}
+	if err := lab.Check(c); err != nil {
+		err = usagef("%s: %w", file, err)
+		closing(ctx, sys, &err)
+		return c, nil, lab, err
+	}
+	for _, d := range sys.Differs {
+		fmt.Fprintf(stdout, "note: %s\n", d)
+	}
+	return c, sys, lab, nil
+}
+
 // readCase reads a case file and finds its target: as the file names it, or beside one of
 // the directories that the file stands in.
 func readCase(path string) (harness.Case, error) {

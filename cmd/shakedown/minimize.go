@@ -39,18 +39,11 @@ func minimizeCommand() *cobra.Command {
 }
 
 func (f minimizeFlags) run(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
-	c, err := readCase(file)
-	if err != nil {
-		return err
-	}
-	sys, lab, err := assemble(ctx, c.Target, c.Env, stderr)
+	c, sys, lab, err := assembleCase(ctx, file, stdout, stderr)
 	if err != nil {
 		return err
 	}
 	defer closing(ctx, sys, &err)
-	if err := lab.Check(c); err != nil {
-		return usagef("%s: %w", file, err)
-	}
 	lab.Triage = f.triage
 	bug := harness.Bug{Finding: harness.Finding{Signature: f.signature}, First: c, Case: c}
 	for range 10 {

@@ -38,21 +38,11 @@ of the case never took effect, 3 where the case could not be played.`,
 }
 
 func replay(ctx context.Context, file string, n int, stdout, stderr io.Writer) (err error) {
-	c, err := readCase(file)
-	if err != nil {
-		return err
-	}
-	sys, lab, err := assemble(ctx, c.Target, c.Env, stderr)
+	c, sys, lab, err := assembleCase(ctx, file, stdout, stderr)
 	if err != nil {
 		return err
 	}
 	defer closing(ctx, sys, &err)
-	if err := lab.Check(c); err != nil {
-		return usagef("%s: %w", file, err)
-	}
-	for _, d := range sys.Differs {
-		fmt.Fprintf(stdout, "note: %s\n", d)
-	}
 	return tally(ctx, lab, c, n, stdout)
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // play plays a case on a service and returns its record and what the session has to say.
-func play(t *testing.T, ctx context.Context, s *harnesstest.Service, o runner.Options, text string) (*harness.Record, error, string) {
+func play(t *testing.T, ctx context.Context, s *harnesstest.Service, o runner.Options, text string) (rec *harness.Record, worn string, err error) {
 	t.Helper()
 	c, err := harness.ParseCase([]byte("target test\n" + text))
 	if err != nil {
@@ -28,12 +28,12 @@ func play(t *testing.T, ctx context.Context, s *harnesstest.Service, o runner.Op
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec, err := session.Play(ctx, c)
-	worn := session.Worn()
+	rec, err = session.Play(ctx, c)
+	worn = session.Worn()
 	if err := session.Close(ctx); err != nil {
 		t.Error(err)
 	}
-	return rec, err, worn
+	return rec, worn, err
 }
 
 // story writes the events of a record, one a line, without what varies.
@@ -59,7 +59,7 @@ func answer(body string) func(context.Context, *harnesstest.Life, harnesstest.Ca
 func TestStepsAreDoneInOrderAndReferencesResolved(t *testing.T) {
 	t.Parallel()
 	s := &harnesstest.Service{Handle: answer(`{"id":7}`)}
-	rec, err, _ := play(t, t.Context(), s, runner.Options{}, "o: a new\nb get id={{o.id}} q=\"n{{o.id}}\"\nb get id={{o.name}}\n")
+	rec, _, err := play(t, t.Context(), s, runner.Options{}, "o: a new\nb get id={{o.id}} q=\"n{{o.id}}\"\nb get id={{o.name}}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestGroupIsReleasedTogether(t *testing.T) {
 			return harness.Reply{Outcome: harness.Unknown, Error: "alone"}
 		}
 	}}
-	rec, err, _ := play(t, t.Context(), s, runner.Options{}, "a get &\nb get\n")
+	rec, _, err := play(t, t.Context(), s, runner.Options{}, "a get &\nb get\n")
 	if err != nil || rec.Count(harness.OK) != 2 {
 		t.Errorf("calls did not meet: %v\n%s", err, story(rec))
 	}
@@ -108,7 +108,7 @@ func TestLaneHasOneCallAtATime(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		return harnesstest.OK("")
 	}}
-	rec, err, _ := play(t, t.Context(), s, runner.Options{}, "a get *3 &\na put *3\n")
+	rec, _, err := play(t, t.Context(), s, runner.Options{}, "a get *3 &\na put *3\n")
 	if err != nil || rec.Count(harness.OK) != 6 {
 		t.Errorf("%v\n%s", err, story(rec))
 	}
@@ -126,7 +126,7 @@ func TestStuckCallIsProbedThenCancelled(t *testing.T) {
 		<-ctx.Done()
 		return harness.Reply{Outcome: harness.Unknown, Error: "cancelled"}
 	}}
-	rec, err, worn := play(t, t.Context(), s, runner.Options{Timeout: 20 * time.Millisecond, Probes: []*harness.Probe{looked, blind}}, "a get\na get\n")
+	rec, worn, err := play(t, t.Context(), s, runner.Options{Timeout: 20 * time.Millisecond, Probes: []*harness.Probe{looked, blind}}, "a get\na get\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestCallThatIgnoresItsContextIsLeftBehind(t *testing.T) {
 		<-free
 		return harnesstest.OK("")
 	}}
-	rec, err, worn := play(t, t.Context(), s, runner.Options{Timeout: 10 * time.Millisecond, Grace: 10 * time.Millisecond}, "a get\n")
+	rec, worn, err := play(t, t.Context(), s, runner.Options{Timeout: 10 * time.Millisecond, Grace: 10 * time.Millisecond}, "a get\n")
 	if err != nil || rec.Count(harness.Stuck) != 2 || worn == "" {
 		t.Errorf("error %v, worn %q\n%s", err, worn, story(rec))
 	}
@@ -190,7 +190,7 @@ func TestFaultIsHealedWhateverHappens(t *testing.T) {
 				}
 				return harnesstest.OK("")
 			}}
-			rec, err, _ := play(t, ctx, s, runner.Options{}, tt.text)
+			rec, _, err := play(t, ctx, s, runner.Options{}, tt.text)
 			if (err != nil) != tt.cancel {
 				t.Errorf("error: %v", err)
 			}
@@ -216,7 +216,7 @@ func TestCrashEndsTheCase(t *testing.T) {
 func TestFaultThatCannotBeInjectedHasNoEffect(t *testing.T) {
 	t.Parallel()
 	s := &harnesstest.Service{Handle: answer("")}
-	rec, err, _ := play(t, t.Context(), s, runner.Options{}, "+ net/unheard link=db\na get\n")
+	rec, _, err := play(t, t.Context(), s, runner.Options{}, "+ net/unheard link=db\na get\n")
 	if err == nil || rec.Count(harness.Acted) != 0 {
 		t.Errorf("an unknown fault: got %v\n%s", err, story(rec))
 	}
@@ -225,7 +225,7 @@ func TestFaultThatCannotBeInjectedHasNoEffect(t *testing.T) {
 func TestResetStartsAnew(t *testing.T) {
 	t.Parallel()
 	s := &harnesstest.Service{Handle: answer(`{"id":1}`)}
-	rec, err, _ := play(t, t.Context(), s, runner.Options{}, "+ f = net/break link=db\no: a new\nreset\na get id={{o.id}}\n")
+	rec, _, err := play(t, t.Context(), s, runner.Options{}, "+ f = net/break link=db\no: a new\nreset\na get id={{o.id}}\n")
 	if err != nil || s.Resets.Load() != 2 || rec.Count(harness.Heal) != 1 || rec.Count(harness.Reset) != 1 || rec.Count(harness.Skip) != 1 {
 		t.Errorf("error %v, %d resets\n%s", err, s.Resets.Load(), story(rec))
 	}
