@@ -113,7 +113,9 @@ func (s *Source) draw() harness.Case {
 	if len(faults) > 0 && s.rng.IntN(4) > 0 {
 		focus = append(focus, s.felt.op(s.rng, faults[0], &s.ops))
 	}
-	b.group(focus, slices.ContainsFunc(faults, func(f harness.Step) bool { return f.For == 0 || f.For > brief }))
+	b.slow = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.For == 0 || f.For > brief })
+	b.busy = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.At > 0 })
+	b.group(focus)
 	b.c = join(b, faults)
 	for range s.rng.IntN(3) {
 		last := b.call(focus[s.rng.IntN(len(focus))], b.lane(), 0)
@@ -160,7 +162,7 @@ func (s *Source) faults() []harness.Step {
 			step.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
 		}
 		if s.rng.IntN(3) == 0 {
-			step.At = between(s.rng, time.Millisecond, 20*time.Millisecond)
+			step.At = between(s.rng, time.Millisecond, 10*time.Millisecond)
 		}
 		out = append(out, step)
 	}
@@ -230,6 +232,8 @@ type builder struct {
 	c     harness.Case
 	lanes []string
 	slip  float64 // share of arguments that are mutated
+	slow  bool    // calls may take long
+	busy  bool    // calls must go on until a fault begins
 	made  []made
 }
 
@@ -243,12 +247,12 @@ const maxDepth = 6
 // them can take until the service gives up waiting.
 const brief = 200 * time.Millisecond
 
-// group draws what the lanes do at the same time: little where that may be slow. Half of
-// all groups collide: every lane makes the same calls.
-func (b *builder) group(focus []*harness.Op, slow bool) {
+// group draws what the lanes do at the same time: little where that may be slow, much where
+// it must last. Half of all groups collide: every lane makes the same calls.
+func (b *builder) group(focus []*harness.Op) {
 	steps, repeat := 1+b.rng.IntN(4), 10
-	if slow {
-		steps, repeat = 1+b.rng.IntN(2), 2
+	if b.slow {
+		steps, repeat = 1+b.rng.IntN(2), 3
 	}
 	collide := b.rng.IntN(2) == 0
 	var group, first []harness.Step
@@ -262,7 +266,7 @@ func (b *builder) group(focus []*harness.Op, slow bool) {
 		}
 		for range steps {
 			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
-			if b.rng.IntN(3) == 0 {
+			if b.busy || b.rng.IntN(3) == 0 {
 				s.Repeat = 1 + b.rng.IntN(repeat)
 			}
 			group = append(group, s)
