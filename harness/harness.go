@@ -61,8 +61,9 @@ type Setup struct {
 // Op is one thing that a client can ask of a target.
 type Op struct {
 	Name, Doc string
-	Mutates   bool // it may change state, so a lost reply leaves its outcome unknown
-	Params    []Param
+	Mutates   bool     // it may change state, so a lost reply leaves its outcome unknown
+	Params    []Param  // what a source draws
+	Takes     []string // first parts of the keys that it takes beside those: "path", "header"
 }
 
 // Param is one argument of an op or a fault.
@@ -248,10 +249,9 @@ type Source interface {
 	Learn(rec *Record, proven []Finding)
 }
 
-// Sink takes bugs: once when first seen, with no replays yet, and again when the proof is
-// done or has been given up.
+// Sink takes bugs: once when first seen, and again when they are settled.
 type Sink interface {
-	Put(context.Context, Bug, *Record) error
+	Put(Bug, *Record) error
 }
 
 // Bug is a finding with its proof.
@@ -262,6 +262,7 @@ type Bug struct {
 	Minimal   bool          `json:"minimal"`    // nothing more can be taken away from Case
 	Shown     int           `json:"shown"`      // of Replays, how many showed it
 	Replays   int           `json:"replays"`    // how often Case was played in fresh processes
+	Settled   bool          `json:"settled"`    // the proof is done, or has been given up
 	Proven    bool          `json:"proven"`     // shown again, or beyond doubt by itself
 	Seen      int           `json:"seen"`       // records of the campaign that showed it
 	FirstSeen time.Duration `json:"first_seen"` // search time until it was first seen

@@ -186,18 +186,27 @@ func split(s string) []string {
 	return parts
 }
 
+// separator returns the separators that a part begins with.
+func separator(part string) string {
+	return part[:len(part)-len(strings.TrimLeftFunc(part, separates))]
+}
+
 func separates(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }
 
-// slip drops, doubles, empties or swaps a part.
+// slip drops, doubles, empties or swaps a part, or breaks off within the separator before
+// it.
 func slip(r *rand.Rand, parts []string) string {
 	i := r.IntN(len(parts))
-	switch r.IntN(4) {
+	switch r.IntN(5) {
 	case 0:
 		parts = slices.Delete(parts, i, i+1)
 	case 1:
 		parts = slices.Insert(parts, i, parts[i])
 	case 2:
-		parts[i] = parts[i][:len(parts[i])-len(strings.TrimLeftFunc(parts[i], separates))]
+		parts[i] = separator(parts[i])
+	case 3:
+		parts[i] = separator(parts[i])
+		parts = parts[:i+1]
 	default:
 		j := (i + 1) % len(parts)
 		parts[i], parts[j] = parts[j], parts[i]

@@ -91,6 +91,19 @@ func (r *Record) Count(kinds ...Kind) int {
 	return n
 }
 
+// Append adds what happened after the record.
+func (r *Record) Append(after *Record) {
+	seq := uint64(0)
+	if n := len(r.Events); n > 0 {
+		seq = r.Events[n-1].Seq
+	}
+	for _, e := range after.Events {
+		e.Seq += seq
+		r.Events = append(r.Events, e)
+	}
+	r.Truncated = r.Truncated || after.Truncated
+}
+
 // recordHead is the first line of a stored record.
 type recordHead struct {
 	Record    int    `json:"record"` // version of the format

@@ -19,34 +19,38 @@ func judgeCommand() *cobra.Command {
 		Short: "run today's detectors over records of earlier runs",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			found := 0
+			found, checked := 0, 0
 			for _, file := range args {
-				n, err := judge(file, c.OutOrStdout())
+				f, n, err := judge(file, c.OutOrStdout())
 				if err != nil {
 					return err
 				}
-				found += n
+				found += f
+				checked += n
 			}
-			if found > 0 {
+			switch {
+			case found > 0:
 				return verdict(gate.Findings)
+			case checked == 0:
+				return verdict(gate.Inconclusive)
 			}
 			return nil
 		},
 	}
 }
 
-// judge prints what the detectors make of one record, and returns how much they found.
-func judge(file string, stdout io.Writer) (int, error) {
+// judge prints what the detectors make of one record, and returns how much they found and
+// how much they looked at.
+func judge(file string, stdout io.Writer) (found, checked int, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return 0, usage{err}
+		return 0, 0, usage{err}
 	}
 	defer f.Close()
 	rec, err := harness.ReadRecord(f)
 	if err != nil {
-		return 0, usagef("%s: %w", file, err)
+		return 0, 0, usagef("%s: %w", file, err)
 	}
-	n := 0
 	for _, v := range detect.Judge(rec, detect.All()) {
 		switch {
 		case v.Missing != 0:
@@ -55,12 +59,13 @@ func judge(file string, stdout io.Writer) (int, error) {
 			fmt.Fprintf(stdout, "%s: %s: %d findings, checked %d\n", file, v.Detector.Name, len(v.Findings), v.Checked)
 		}
 		for _, x := range v.Findings {
-			n++
+			found++
 			fmt.Fprintf(stdout, "  %s\n  %s\n", report.Clean(x.Signature), report.Clean(x.Title))
 		}
+		checked += v.Checked
 		for _, u := range v.Unsure {
 			fmt.Fprintf(stdout, "  unsure: %s\n", report.Clean(u))
 		}
 	}
-	return n, nil
+	return found, checked, nil
 }

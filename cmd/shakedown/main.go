@@ -18,6 +18,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/gate"
+	"github.com/shakedown-go/shakedown/harness/report"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -85,7 +86,11 @@ func exitCode(err error, stderr io.Writer) int {
 	if errors.As(err, &v) {
 		return int(v)
 	}
-	fmt.Fprintf(stderr, "shakedown: %v\n", err)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(stderr, "shakedown: interrupted")
+		return int(gate.Inconclusive)
+	}
+	fmt.Fprintf(stderr, "shakedown: %s\n", report.Clean(err.Error()))
 	var u usage
 	var yaml *spec.Error
 	var syntax *harness.SyntaxError
@@ -95,26 +100,26 @@ func exitCode(err error, stderr io.Writer) int {
 	return int(gate.Failed)
 }
 
-// interruptible returns a context that the first interrupt ends: what is in force is then
-// healed and what was found reported. The second ends everything at once.
+// interruptible returns a context that the first signal ends: what is in force is then
+// healed and what was found reported. A second interrupt ends everything at once; a second
+// SIGTERM does not, since some senders signal a process and then its group.
 func interruptible(ctx context.Context, stderr io.Writer) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
 	go func() {
-		for n := 0; ; n++ {
+		for {
 			select {
 			case <-done:
 				return
-			case <-signals:
+			case s := <-signals:
+				if ctx.Err() != nil && s == os.Interrupt {
+					os.Exit(exitAborted) // children die with the harness
+				}
 			}
-			if n == 0 {
-				fmt.Fprintln(stderr, "shakedown: healing and stopping; again to abort")
-				cancel()
-				continue
-			}
-			os.Exit(exitAborted) // children die with the harness
+			fmt.Fprintln(stderr, "shakedown: healing and stopping; interrupt again to abort")
+			cancel()
 		}
 	}()
 	return ctx, func() {

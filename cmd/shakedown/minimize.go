@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +28,9 @@ func minimizeCommand() *cobra.Command {
 		Short: "make a case as small as it can be while it shows the same finding",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if f.triage <= 0 {
+				return usagef("--triage %s: more than nothing", f.triage)
+			}
 			return f.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
@@ -62,17 +64,18 @@ func (f minimizeFlags) run(ctx context.Context, file string, stdout, stderr io.W
 		fmt.Fprintf(stdout, "%s shows nothing in 10 replays\n", file)
 		return verdict(gate.Inconclusive)
 	}
-	bug, _, err = lab.Prove(ctx, bug, nil, false)
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	bug, _, err = lab.Prove(ctx, bug, nil)
+	if err != nil {
 		return err
+	}
+	if !bug.Proven {
+		fmt.Fprintf(stdout, "%s does not show it: %s (0 of %d)\n", file, report.Clean(bug.Signature), bug.Replays)
+		return verdict(gate.Inconclusive)
 	}
 	if f.out == "" {
 		f.out = file + ".min"
 	}
 	report.Proof(stdout, bug, replayLine(f.out))
-	if !bug.Proven {
-		return verdict(gate.Inconclusive)
-	}
 	if err := os.WriteFile(f.out, []byte(bug.Case.String()), 0o644); err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@ func replayCommand() *cobra.Command {
 		Short: "play a case again in fresh processes, and say how often it shows what",
 		Long: `Replay plays a case n times, each time in a fresh process.
 
-Exit codes: 1 where a finding was shown, 0 where none was, 4 where none was but a fault
-of the case never took effect, 3 where the case could not be played.`,
+Exit codes: 1 where a finding was shown, 0 where none was, 4 where none was but not
+everything could be seen or a fault took no effect, 3 where the case could not be played.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if n < 1 {
@@ -49,7 +49,7 @@ func replay(ctx context.Context, file string, n int, stdout, stderr io.Writer) (
 // tally replays a case and prints how often it showed each finding.
 func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout io.Writer) error {
 	shown := map[string]int{}
-	idle := 0 // replays in which a fault did nothing
+	idle, checked, cut := 0, 0, 0 // replays in which a fault did nothing, what was looked at, records that are not whole
 	for i := range n {
 		rec, vs, err := lab.Replay(ctx, c)
 		if ctx.Err() != nil {
@@ -72,6 +72,12 @@ func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout 
 		if campaign.Idle(rec) {
 			idle++
 		}
+		if rec.Truncated {
+			cut++
+		}
+		for _, v := range vs {
+			checked += v.Checked
+		}
 	}
 	for _, s := range slices.Sorted(maps.Keys(shown)) {
 		fmt.Fprintf(stdout, "shown %d of %d: %s\n", shown[s], n, report.Clean(s))
@@ -81,6 +87,12 @@ func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout 
 		return verdict(gate.Findings)
 	case idle > 0:
 		fmt.Fprintf(stdout, "shown 0 of %d, but in %d of them a fault took no effect\n", n, idle)
+		return verdict(gate.Inconclusive)
+	case cut > 0:
+		fmt.Fprintf(stdout, "shown 0 of %d, but in %d of them more was printed than could be kept\n", n, cut)
+		return verdict(gate.Inconclusive)
+	case checked == 0:
+		fmt.Fprintf(stdout, "shown 0 of %d, but no detector had anything to look at\n", n)
 		return verdict(gate.Inconclusive)
 	}
 	fmt.Fprintf(stdout, "shown 0 of %d\n", n)

@@ -54,9 +54,9 @@ Exit codes: 0 pass, 1 findings, 4 inconclusive, 3 the harness failed, 2 usage,
 		},
 	}
 	fl := c.Flags()
-	fl.Uint64Var(&f.seed, "seed", 0, "all that is drawn comes from it (default: a random one)")
+	fl.Uint64Var(&f.seed, "seed", 0, "all chance comes from it (default: a random one)")
 	fl.StringVar(&f.budget, "budget", "2m", "how long to look: a duration or a number of cases, such as 2m or 500cases")
-	fl.DurationVar(&f.triage, "triage", 2*time.Minute, "how long to prove each bug; 0 proves none")
+	fl.DurationVar(&f.triage, "triage", 2*time.Minute, "how long to prove each bug, its measuring included; 0 proves none")
 	fl.IntVar(&f.lanes, "lanes", 4, "logical clients at most")
 	fl.StringVar(&f.out, "out", "shakedown-out", "directory for the results")
 	fl.StringVar(&f.faults, "faults", "all", "faults to inject: all, none, or names and prefixes, such as net/,proc/kill")
@@ -95,8 +95,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	opts.Source = generate.New(generate.Options{Target: lab.Target, Faults: chosen, Lanes: f.lanes, Seed: f.seed, Fixed: f.inputs == "fixed"})
 	opts.Sinks = []harness.Sink{dir, printer{stdout, dir, progress}}
 	opts.Tick = progress.tick
-	fmt.Fprintf(stdout, "seed %d, results in %s\n", f.seed, dir.Dir)
-
+	fmt.Fprintf(stdout, "seed %d\n", f.seed)
 	res, failure := campaign.Run(ctx, opts)
 	progress.clear()
 	if failure != nil && res.Cases == 0 { // nothing was played: there is nothing to keep
@@ -105,6 +104,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	res.Built = sys.Binary.Took
 	v, why := gate.Check(res, failure)
 	report.Summary(stdout, res, v, why)
+	fmt.Fprintf(stdout, "results in %s\n", dir.Dir)
 	if err := dir.Campaign(struct {
 		*campaign.Result
 		Verdict string   `json:"verdict"`
@@ -173,12 +173,12 @@ type printer struct {
 	progress *progress
 }
 
-func (p printer) Put(_ context.Context, b harness.Bug, _ *harness.Record) error {
+func (p printer) Put(b harness.Bug, _ *harness.Record) error {
 	p.progress.clear()
-	if b.Replays == 0 {
-		report.Seen(p.w, b)
-	} else {
+	if b.Settled {
 		report.Proof(p.w, b, replayLine(p.dir.CaseFile(b.Signature)))
+	} else {
+		report.Seen(p.w, b)
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ type Source struct {
 	fixed *harness.Case
 	known []trait
 	felt  affinity
+
+	calm, rough time.Duration // spent on cases without faults, and with
 }
 
 // aim is a fault and what it is aimed at.
@@ -40,7 +42,7 @@ type aim struct {
 	args  harness.Args
 }
 
-// New returns a source. The same options draw the same cases.
+// New returns a source. The same options, told of the same records, draw the same cases.
 func New(o Options) *Source {
 	if o.Lanes == 0 {
 		o.Lanes = 4
@@ -95,7 +97,8 @@ func (s *Source) draw() harness.Case {
 		c:   harness.Case{Target: s.Target.Name, Seed: s.rng.Uint64(), Env: maps.Clone(s.Target.Env)},
 	}
 	faults := s.faults()
-	b.slip = []float64{0, 0.05, 0.2, 0.5}[s.rng.IntN(4)]
+	b.slip = []float64{0, 0.1, 0.3, 0.6}[s.rng.IntN(4)]
+	b.calm = len(faults) == 0
 	if s.Fixed {
 		if s.fixed == nil {
 			s.fixed = s.workload()
@@ -141,13 +144,17 @@ func (s *Source) workload() *harness.Case {
 	return &c
 }
 
+// calmShare is how much longer cases with faults are played than cases without: what only
+// the input brings out is found ten times faster where nothing is slow.
+const calmShare = 2
+
 // faults draws the faults of a case: mostly one.
 func (s *Source) faults() []harness.Step {
-	if len(s.aims.all) == 0 {
+	if len(s.aims.all) == 0 || !s.Fixed && s.calm < s.rough/calmShare {
 		return nil
 	}
 	var out []harness.Step
-	for range []int{0, 1, 1, 1, 1, 1, 1, 2}[s.rng.IntN(8)] {
+	for range []int{1, 1, 1, 1, 1, 1, 1, 2}[s.rng.IntN(8)] {
 		a := s.aims.next(s.rng)
 		step := harness.Step{Verb: harness.VerbInject, Name: a.fault.Name, Args: a.args, Label: "f" + strconv.Itoa(len(out)+1)}
 		for _, p := range a.fault.Params {
@@ -232,6 +239,7 @@ type builder struct {
 	c     harness.Case
 	lanes []string
 	slip  float64 // share of arguments that are mutated
+	calm  bool    // nothing is injected
 	slow  bool    // calls may take long
 	busy  bool    // calls must go on until a fault begins
 	made  []made
@@ -250,9 +258,12 @@ const brief = 200 * time.Millisecond
 // group draws what the lanes do at the same time: little where that may be slow, much where
 // it must last. Half of all groups collide: every lane makes the same calls.
 func (b *builder) group(focus []*harness.Op) {
-	steps, repeat := 1+b.rng.IntN(4), 10
-	if b.slow {
-		steps, repeat = 1+b.rng.IntN(2), 3
+	steps, repeat := 1+b.rng.IntN(6), 10
+	switch {
+	case b.calm:
+		steps = 1 + b.rng.IntN(12)
+	case b.slow:
+		steps, repeat = 1+b.rng.IntN(3), 3
 	}
 	collide := b.rng.IntN(2) == 0
 	var group, first []harness.Step

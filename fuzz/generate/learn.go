@@ -6,11 +6,18 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-// Learn takes note of which ops felt which faults, and puts the traits of a proven bug
-// into quarantine.
+// Learn takes note of which ops felt which faults and of how long cases take, and puts the
+// traits of a proven bug into quarantine.
 func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	s.felt.learn(rec)
-	if len(proven) > 0 {
+	if n := len(rec.Events); n > 0 && len(proven) == 0 {
+		if len(rec.Case.Faults()) == 0 {
+			s.calm += rec.Events[n-1].At
+		} else {
+			s.rough += rec.Events[n-1].At
+		}
+	}
+	if len(proven) > 0 && len(rec.Case.Steps) > 0 {
 		s.known = append(s.known, traits(rec.Case))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -38,9 +39,6 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Time == 0 {
 		o.Time = 2 * time.Minute
 	}
-	if o.Lab.Triage == 0 {
-		o.Lab.Triage = 2 * time.Minute
-	}
 	if o.Epoch == 0 {
 		o.Epoch = 50
 	}
@@ -50,6 +48,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		Calls: map[harness.Kind]int{}, Faults: map[string]Tally{}, Checks: map[string]*Checks{},
 	}}
 	c.Lab.Saw = c.replayed
+	if c.Lab.Triage == 0 {
+		c.Lab.Triage = 2 * time.Minute
+	}
 	err := c.search(ctx)
 	c.res.Stopped = ctx.Err() != nil
 	return c.res, err
@@ -63,9 +64,10 @@ type campaign struct {
 	session *runner.Session
 	epoch   []harness.Case // what the session has played
 	trouble int            // failures of the harness in a row
+	sinking error          // the first failure of a sink
 }
 
-// suspect is a finding as it was first seen.
+// suspect is a finding as it was seen.
 type suspect struct {
 	bug    *harness.Bug
 	rec    *harness.Record
@@ -73,8 +75,18 @@ type suspect struct {
 }
 
 // search plays cases until the budget is spent. Proving has a clock of its own.
-func (c *campaign) search(ctx context.Context) error {
-	for ctx.Err() == nil && c.res.Search < c.Time && (c.Cases == 0 || c.res.Cases < c.Cases) {
+func (c *campaign) search(ctx context.Context) (err error) {
+	defer func() {
+		err = errors.Join(err, c.close(ctx))
+		if err == nil {
+			err = c.triage(ctx) // of its last words
+		}
+		for _, s := range c.queue { // what is left was seen, at least
+			c.settle(s)
+		}
+		err = errors.Join(err, c.sinking)
+	}()
+	for ctx.Err() == nil && c.sinking == nil && c.res.Search < c.Time && (c.Cases == 0 || c.res.Cases < c.Cases) {
 		next, ok := c.Source.Next()
 		if !ok {
 			break
@@ -85,19 +97,23 @@ func (c *campaign) search(ctx context.Context) error {
 		if err == nil {
 			c.trouble = 0
 		} else if err := c.failed(ctx, err); err != nil {
-			return errors.Join(err, c.close(ctx))
+			return err
 		}
 		if err := c.triage(ctx); err != nil {
-			return errors.Join(err, c.close(ctx))
+			return err
 		}
-		if c.Tick != nil {
-			c.Tick(c.res)
-		}
+		c.tick()
 		if c.Until != nil && c.Until(c.res) {
 			break
 		}
 	}
-	return c.close(ctx)
+	return nil
+}
+
+func (c *campaign) tick() {
+	if c.Tick != nil {
+		c.Tick(c.res)
+	}
 }
 
 // explore plays one case on the session that is open, or on a new one.
@@ -111,7 +127,7 @@ func (c *campaign) explore(ctx context.Context, next harness.Case) error {
 		c.res.Epochs++
 	}
 	rec, err := c.session.Play(ctx, next)
-	if err == nil || ctx.Err() != nil {
+	if rec != nil {
 		c.look(rec)
 	}
 	c.epoch = append(c.epoch, next)
@@ -123,103 +139,113 @@ func (c *campaign) explore(ctx context.Context, next harness.Case) error {
 
 // look counts and judges a record of the search.
 func (c *campaign) look(rec *harness.Record) {
+	c.res.count(rec)
+	c.suspect(rec, c.judge(rec), c.epoch)
+	c.Source.Learn(rec, nil)
+}
+
+func (c *campaign) judge(rec *harness.Record) []harness.Finding {
 	start := time.Now()
 	vs := detect.Judge(rec, c.Lab.Detectors)
 	c.res.Judging += time.Since(start)
-	c.res.count(rec)
 	c.res.judged(vs)
-	c.suspect(rec, detect.Findings(vs), c.epoch)
-	c.Source.Learn(rec, nil)
+	return detect.Findings(vs)
 }
 
 // replayed takes note of what else a replay shows.
 func (c *campaign) replayed(rec *harness.Record, found []harness.Finding) {
 	c.res.Replays++
 	c.suspect(rec, found, nil)
+	c.tick()
 }
 
-// suspect queues the findings that are new.
+// suspect saves and queues the findings that are new, and those that could not be shown
+// again but are seen once more, at their second sighting, their fourth, and so on.
 func (c *campaign) suspect(rec *harness.Record, found []harness.Finding, prefix []harness.Case) {
 	for _, f := range found {
-		if b := c.known[f.Signature]; b != nil {
+		b := c.known[f.Signature]
+		if b != nil {
 			b.Seen++
-			continue
+			if !b.Settled || b.Proven || b.Seen&(b.Seen-1) != 0 {
+				continue
+			}
+			b.Settled = false
+			c.res.Suspects = slices.DeleteFunc(c.res.Suspects, func(x *harness.Bug) bool { return x == b })
+			b.Finding, b.Case = f, rec.Case
+		} else {
+			b = &harness.Bug{Finding: f, First: rec.Case, Case: rec.Case, Seen: 1, FirstSeen: c.res.Search}
+			c.known[f.Signature] = b
+			c.put(*b, rec)
 		}
-		b := &harness.Bug{Finding: f, First: rec.Case, Case: rec.Case, Seen: 1, FirstSeen: c.res.Search}
-		c.known[f.Signature] = b
-		c.queue = append(c.queue, suspect{b, rec, append([]harness.Case(nil), prefix...)})
+		c.queue = append(c.queue, suspect{b, rec, slices.Clone(prefix)})
 	}
 }
 
-// triage proves what is new, one after another. It is saved before it is proven, so that
-// an interruption loses nothing.
+// triage proves what was seen, one after another.
 func (c *campaign) triage(ctx context.Context) error {
-	for len(c.queue) > 0 {
+	for len(c.queue) > 0 && ctx.Err() == nil {
 		s := c.queue[0]
 		c.queue = c.queue[1:]
-		proof := c.proof(s.bug.Detector)
-		s.bug.Proven = proof && c.Lab.Triage < 0
-		if err := c.put(ctx, *s.bug, s.rec); err != nil {
-			return err
-		}
-		if c.Lab.Triage < 0 || ctx.Err() != nil {
-			s.bug.Proven = proof
-			c.settle(s.bug)
-			continue
-		}
-		if err := c.prove(ctx, s, proof); err != nil {
+		if err := c.prove(ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *campaign) prove(ctx context.Context, s suspect, proof bool) error {
+func (c *campaign) prove(ctx context.Context, s suspect) error {
+	if c.Lab.Triage < 0 {
+		c.settle(s)
+		return nil
+	}
 	start := time.Now()
-	defer func() { c.res.Triage += time.Since(start) }()
-	got, rec, err := c.Lab.Prove(ctx, *s.bug, s.prefix, proof)
+	c.res.Proving = s.bug.Signature
+	got, rec, err := c.Lab.Prove(ctx, *s.bug, s.prefix)
+	c.res.Proving = ""
+	c.res.Triage += time.Since(start)
 	got.Seen = s.bug.Seen
 	*s.bug = got
-	c.settle(s.bug)
 	if rec != nil {
+		s.rec = rec
 		c.Source.Learn(rec, []harness.Finding{got.Finding})
-	} else {
-		rec = s.rec
 	}
-	if err := c.put(ctx, got, rec); err != nil {
-		return err
-	}
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	c.settle(s)
+	if err != nil {
 		return c.failed(ctx, fmt.Errorf("prove %s: %w", s.bug.Signature, err))
 	}
 	return nil
 }
 
-// settle files a bug under what is known of it by now.
-func (c *campaign) settle(b *harness.Bug) {
-	if b.Proven {
+// settle files a bug under what is known of it by now. What one sighting does not prove,
+// and what was seen only after faults of earlier cases in the same process, may be their
+// aftermath: if it cannot be shown again, it is no suspicion either.
+func (c *campaign) settle(s suspect) {
+	b := s.bug
+	b.Settled = true
+	b.Proven = b.Proven || c.proof(b.Detector)
+	disturbed := slices.ContainsFunc(s.prefix, func(p harness.Case) bool { return len(p.Faults()) > 0 })
+	switch {
+	case b.Proven:
 		c.res.Bugs = append(c.res.Bugs, b)
-	} else {
+	case disturbed && b.Replays > 0:
+		c.res.Checks[b.Detector].Unsure["seen after faults of earlier cases only, and not shown again"]++
+	default:
 		c.res.Suspects = append(c.res.Suspects, b)
 	}
+	c.put(*b, s.rec)
 }
 
+// proof reports whether one sighting proves a detector's findings.
 func (c *campaign) proof(name string) bool {
-	for _, d := range c.Lab.Detectors {
-		if d.Name == name {
-			return d.Proof
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Lab.Detectors, func(d *harness.Detector) bool { return d.Name == name && d.Proof })
 }
 
-func (c *campaign) put(ctx context.Context, b harness.Bug, rec *harness.Record) error {
+func (c *campaign) put(b harness.Bug, rec *harness.Record) {
 	for _, s := range c.Sinks {
-		if err := s.Put(context.WithoutCancel(ctx), b, rec); err != nil {
-			return err
+		if err := s.Put(b, rec); err != nil && c.sinking == nil {
+			c.sinking = err
 		}
 	}
-	return nil
 }
 
 // failed takes note of a failure of the harness. It returns it once there were too many.
@@ -234,14 +260,17 @@ func (c *campaign) failed(ctx context.Context, err error) error {
 	return nil
 }
 
-// close ends the epoch.
+// close ends the epoch, and judges what the process did at its end.
 func (c *campaign) close(ctx context.Context) error {
 	if c.session == nil {
 		return nil
 	}
 	s := c.session
 	c.session = nil
-	err := s.Close(ctx)
+	after, err := s.Close(ctx)
 	c.res.Cost = c.res.Cost.Add(s.Cost())
+	if n := len(c.epoch); n > 0 {
+		c.suspect(after, c.judge(after), c.epoch[:n-1])
+	}
 	return err
 }

@@ -41,7 +41,7 @@ func (l *list) Learn(_ *harness.Record, proven []harness.Finding) {
 // sink keeps what it is given.
 type sink struct{ bugs []harness.Bug }
 
-func (s *sink) Put(_ context.Context, b harness.Bug, _ *harness.Record) error {
+func (s *sink) Put(b harness.Bug, _ *harness.Record) error {
 	s.bugs = append(s.bugs, b)
 	return nil
 }
@@ -104,7 +104,7 @@ func TestBugIsSavedFirstThenProvenAndMinimal(t *testing.T) {
 	if diff := cmp.Diff("target test\nseed 0\n+ net/break link=db\na put\n", res.Bugs[0].Case.String()); diff != "" {
 		t.Errorf("minimal case (-want +got):\n%s", diff)
 	}
-	if len(k.bugs) != 2 || k.bugs[0].Minimal || !k.bugs[1].Minimal || k.bugs[0].Replays != 0 {
+	if len(k.bugs) != 2 || k.bugs[0].Minimal || !k.bugs[1].Minimal || k.bugs[0].Settled || !k.bugs[1].Settled {
 		t.Errorf("saved %d times: %+v", len(k.bugs), k.bugs)
 	}
 	if !slices.Equal(l.learned, []string{"bug: put without db"}) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -23,17 +24,19 @@ type Lab struct {
 	Saw       func(*harness.Record, []harness.Finding) // told of every record; nil for nobody
 }
 
-// Replay plays a case once in a fresh process and judges it.
+// Replay plays a case once in a fresh process and judges it, the end of the process
+// included.
 func (l *Lab) Replay(ctx context.Context, c harness.Case) (*harness.Record, []detect.Result, error) {
 	s, err := runner.Open(ctx, l.Target, c.Env, l.Runner)
 	if err != nil {
 		return nil, nil, err
 	}
 	rec, err := s.Play(ctx, c)
-	err = errors.Join(err, s.Close(ctx))
-	if err != nil {
+	after, stop := s.Close(ctx)
+	if err = errors.Join(err, stop); err != nil {
 		return rec, nil, err
 	}
+	rec.Append(after)
 	vs := detect.Judge(rec, l.Detectors)
 	if l.Saw != nil {
 		l.Saw(rec, detect.Findings(vs))
@@ -82,39 +85,51 @@ const (
 	joins    = 2  // of a case with a part of its epoch before it
 )
 
-// Prove confirms a finding, makes its case minimal within the time for triage, and measures
-// how surely that shows it. Prefix are the cases that the same process had played before. A
-// finding that cannot be shown again comes back as it was, Proven only if its detector
-// needs no second sighting. The record is that of the case that comes back, nil where that
-// was not shown.
-func (l *Lab) Prove(ctx context.Context, bug harness.Bug, prefix []harness.Case, proof bool) (harness.Bug, *harness.Record, error) {
-	limited, cancel := context.WithTimeout(ctx, l.Triage)
+// Prove confirms a finding, makes its case minimal, and measures how surely that shows it,
+// all within the time for triage, a quarter of which is kept for the measuring. Prefix are
+// the cases that the same process had played before. Running out of time, or being
+// interrupted, is no error: the bug then comes back as far as it was proven. The record is
+// that of the case that comes back, nil where that was not shown again.
+func (l *Lab) Prove(ctx context.Context, bug harness.Bug, prefix []harness.Case) (harness.Bug, *harness.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.Triage)
 	defer cancel()
-	bug.Proven = proof
-	c, shown, err := l.confirm(limited, bug, prefix)
+	reducing, enough := context.WithTimeout(ctx, l.Triage*3/4)
+	defer enough()
+
+	c, shown, err := l.confirm(ctx, bug, prefix)
 	bug.Shown, bug.Replays = shown.Times, shown.Of
-	if err != nil || shown.Times == 0 {
-		return bug, nil, err
+	if shown.Times == 0 {
+		return bug, nil, failure(ctx, err)
 	}
 	bug.Proven, bug.Case, bug.Finding = true, c, shown.Finding
-
-	least, minimal, err := l.reduce(limited, c, shown)
 	if err != nil {
-		return bug, shown.Record, err
+		return bug, shown.Record, failure(ctx, err)
 	}
-	// The proof of a case found just before the time ran out is not cut short.
-	limited, cancel = context.WithTimeout(ctx, max(l.Triage/2, 30*time.Second))
-	defer cancel()
-	final, err := l.Shows(limited, least, bug.Signature, finals, finals-1)
+	least, minimal, err := l.reduce(reducing, c, shown)
+	if err != nil {
+		return bug, shown.Record, failure(reducing, err)
+	}
+	final, err := l.Shows(ctx, least, bug.Signature, finals, finals-1)
 	if err == nil && !surely(final) {
-		least, final, err = l.press(limited, least, bug.Signature, final)
+		least, final, err = l.press(ctx, least, bug.Signature, final)
 	}
+	if final.Of > 0 && final.Times == 0 {
+		return bug, shown.Record, failure(ctx, err)
+	}
+	bug.Case, bug.Minimal = least, minimal && surely(final)
+	bug.Shown, bug.Replays = final.Times, final.Of
 	if final.Times > 0 {
-		bug.Case, bug.Minimal, bug.Finding = least, minimal && surely(final), final.Finding
-		bug.Shown, bug.Replays = final.Times, final.Of
-		shown = final
+		bug.Finding, shown = final.Finding, final
 	}
-	return bug, shown.Record, err
+	return bug, shown.Record, failure(ctx, err)
+}
+
+// failure returns an error, unless it only says that the time was up.
+func failure(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // confirm shows a finding again: by its case alone, or after what the same process had
@@ -318,9 +333,7 @@ func (l *Lab) Check(c harness.Case) error {
 		var err error
 		switch s.Verb {
 		case harness.VerbCall:
-			if l.Target.Op(s.Name) == nil {
-				err = fmt.Errorf("the target has no op %s", s.Name)
-			}
+			err = l.checkCall(s)
 		case harness.VerbInject:
 			if f := l.Runner.Fault(s.Name); f == nil {
 				err = fmt.Errorf("no fault is called %s; see: shakedown list faults", s.Name)
@@ -330,6 +343,21 @@ func (l *Lab) Check(c harness.Case) error {
 		}
 		if err != nil {
 			return fmt.Errorf("step %d, %q: %w", i+1, s, err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) checkCall(s harness.Step) error {
+	op := l.Target.Op(s.Name)
+	if op == nil {
+		return fmt.Errorf("the target has no op %s", s.Name)
+	}
+	for _, a := range s.Args {
+		first, _, _ := strings.Cut(a.Key, ".")
+		known := slices.ContainsFunc(op.Params, func(p harness.Param) bool { return p.Name == a.Key })
+		if !known && !slices.Contains(op.Takes, first) {
+			return fmt.Errorf("%s takes no %s, only what begins with %s", s.Name, a.Key, strings.Join(op.Takes, ", "))
 		}
 	}
 	return nil

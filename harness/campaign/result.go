@@ -13,26 +13,28 @@ import (
 
 // Result is what a campaign came to.
 type Result struct {
-	Target   string            `json:"target"`
-	Seed     uint64            `json:"seed"`
-	Env      map[string]string `json:"env,omitempty"`
-	Build    harness.Build     `json:"build"`
-	Started  time.Time         `json:"started"`
-	Built    time.Duration     `json:"built"`  // time until the service was built, before the search
-	Search   time.Duration     `json:"search"` // time spent looking
-	Triage   time.Duration     `json:"triage"` // time spent proving
-	Cost     runner.Cost       `json:"cost"`   // of the search alone
-	Judging  time.Duration     `json:"judging"`
-	Cases    int               `json:"cases"`
-	Epochs   int               `json:"epochs"`
-	Replays  int               `json:"replays"`
-	Calls    map[harness.Kind]int
-	Faults   map[string]Tally   `json:"faults,omitempty"` // by fault and what it was aimed at
-	Checks   map[string]*Checks `json:"checks"`           // by detector
-	Bugs     []*harness.Bug     `json:"bugs,omitempty"`
-	Suspects []*harness.Bug     `json:"suspects,omitempty"` // seen, but neither shown again nor proven by the sighting
-	Errors   []string           `json:"errors,omitempty"`   // what the harness could not do
-	Stopped  bool               `json:"stopped,omitempty"`  // interrupted before the budget was spent
+	Target   string               `json:"target"`
+	Seed     uint64               `json:"seed"`
+	Env      map[string]string    `json:"env,omitempty"`
+	Build    harness.Build        `json:"build"`
+	Started  time.Time            `json:"started"`
+	Built    time.Duration        `json:"built"`  // time until the service was built, before the search
+	Search   time.Duration        `json:"search"` // time spent looking
+	Triage   time.Duration        `json:"triage"` // time spent proving
+	Cost     runner.Cost          `json:"cost"`   // of the search alone
+	Judging  time.Duration        `json:"judging"`
+	Cases    int                  `json:"cases"`
+	Epochs   int                  `json:"epochs"`
+	Replays  int                  `json:"replays"`
+	Calls    map[harness.Kind]int `json:"calls"`
+	Faults   map[string]Tally     `json:"faults,omitempty"` // by fault and what it was aimed at
+	Checks   map[string]*Checks   `json:"checks"`           // by detector
+	Bugs     []*harness.Bug       `json:"bugs,omitempty"`
+	Suspects []*harness.Bug       `json:"suspects,omitempty"` // seen, but neither shown again nor proven by the sighting
+	Errors   []string             `json:"errors,omitempty"`   // what the harness could not do
+	Cut      int                  `json:"cut,omitempty"`      // records that are not whole
+	Stopped  bool                 `json:"stopped,omitempty"`  // interrupted before the budget was spent
+	Proving  string               `json:"-"`                  // the signature of what is being proven
 }
 
 // Tally counts how often a fault was injected, and how often it took effect.
@@ -61,14 +63,21 @@ func (r *Result) Tried() int {
 // count adds what one record of the search shows.
 func (r *Result) count(rec *harness.Record) {
 	r.Cases++
+	if rec.Truncated {
+		r.Cut++
+	}
 	for _, e := range rec.Events {
 		switch e.Kind {
 		case harness.OK, harness.Fail, harness.Unknown:
 			if e.Step >= 0 {
 				r.Calls[e.Kind]++
 			}
-		case harness.Skip, harness.Stuck:
+		case harness.Skip:
 			r.Calls[e.Kind]++
+		case harness.Stuck:
+			if e.Args.Text("ignored") == "" { // that one was counted when it was late
+				r.Calls[e.Kind]++
+			}
 		case harness.Inject:
 			r.tally(rec, e, func(t *Tally) { t.Injected++ })
 		case harness.Acted:

@@ -55,6 +55,9 @@ func doubts(r *campaign.Result) []string {
 	if ok := r.Calls[harness.OK]; ok < minOK {
 		say("only %d calls were answered well, of %d wanted", ok, minOK)
 	}
+	if r.Cut > 0 {
+		say("%d of %d records are not whole: more was printed than could be kept", r.Cut, r.Cases)
+	}
 	for _, aim := range r.Aims() {
 		if t := r.Faults[aim]; t.Acted == 0 {
 			say("%s never took effect: 0 of %d", aim, t.Injected)

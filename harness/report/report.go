@@ -39,14 +39,31 @@ func Seen(w io.Writer, b harness.Bug) {
 // shows it, and the command that shows it again.
 func Proof(w io.Writer, b harness.Bug, replay string) {
 	if !b.Proven {
-		fmt.Fprintf(w, "unsure %s: shown again 0 of %d times; replay: %s\n", Clean(b.Signature), b.Replays, replay)
+		fmt.Fprintf(w, "unsure %s: %s; replay: %s\n", Clean(b.Signature), shown(b), replay)
 		return
 	}
 	fmt.Fprintf(w, "BUG    %s\n       %s\n", Clean(b.Signature), Clean(b.Title))
+	n := 0
 	for line := range strings.Lines(b.Case.String()) {
-		fmt.Fprintf(w, "       | %s", Clean(line))
+		if n++; n <= maxLines {
+			fmt.Fprintf(w, "       | %s", Clean(line))
+		}
 	}
-	fmt.Fprintf(w, "       %s; shown %d of %d times; %s\n       replay: %s\n", size(b), b.Shown, b.Replays, needs(b.Case), replay)
+	if n > maxLines {
+		fmt.Fprintf(w, "       | ... and %d lines more\n", n-maxLines)
+	}
+	fmt.Fprintf(w, "       %s; %s; %s\n       replay: %s\n", size(b), shown(b), needs(b.Case), replay)
+}
+
+// maxLines bounds how much of a case is printed.
+const maxLines = 20
+
+// shown says how often a case showed its bug.
+func shown(b harness.Bug) string {
+	if b.Replays == 0 {
+		return "seen once, not played again"
+	}
+	return fmt.Sprintf("shown %d of %d times", b.Shown, b.Replays)
 }
 
 // size says how small the case of a bug is.
@@ -82,8 +99,12 @@ func count(n int, what string) string {
 // Progress is one line on how far a campaign is.
 func Progress(r *campaign.Result, budget time.Duration) string {
 	s := max(r.Search.Seconds(), 0.001)
-	return fmt.Sprintf("%s of %s: %d cases (%.1f/s), %d calls (%.0f/s), %d bugs, %d unsure",
-		round(r.Search), round(budget), r.Cases, float64(r.Cases)/s, r.Tried(), float64(r.Tried())/s, len(r.Bugs), len(r.Suspects))
+	line := fmt.Sprintf("%s of %s: %s (%.1f/s), %s (%.0f/s), %s, %d unsure", round(r.Search), round(budget),
+		count(r.Cases, "case"), float64(r.Cases)/s, count(r.Tried(), "call"), float64(r.Tried())/s, count(len(r.Bugs), "bug"), len(r.Suspects))
+	if r.Proving != "" {
+		line += "; proving " + Clean(r.Proving)
+	}
+	return line
 }
 
 // Summary is what a campaign ends with.
@@ -91,7 +112,9 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	s := max(r.Search.Seconds(), 0.001)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "\nseed\t%d\n", r.Seed)
-	fmt.Fprintf(t, "environment\t%s\n", environment(r.Env))
+	if len(r.Env) > 0 {
+		fmt.Fprintf(t, "environment\t%s\n", environment(r.Env))
+	}
 	fmt.Fprintf(t, "cases\t%d in %s (%.1f/s), %s; %d replays in %s\n", r.Cases, round(r.Search), float64(r.Cases)/s, count(r.Epochs, "epoch"), r.Replays, round(r.Triage))
 	fmt.Fprintf(t, "calls\t%d ok, %d fail, %d unknown, %d skip (%.0f/s); %d stuck\n", r.Calls[harness.OK], r.Calls[harness.Fail], r.Calls[harness.Unknown], r.Calls[harness.Skip], float64(r.Tried())/s, r.Calls[harness.Stuck])
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / s }
@@ -119,7 +142,7 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	}
 	fmt.Fprintf(t, "bugs\t%d\n", len(r.Bugs))
 	for _, b := range r.Bugs {
-		fmt.Fprintf(t, "\t%s: seen after %s, shown %d of %d times, %s\n", Clean(b.Signature), round(b.FirstSeen), b.Shown, b.Replays, size(*b))
+		fmt.Fprintf(t, "\t%s: seen after %s, %s, %s\n", Clean(b.Signature), round(b.FirstSeen), shown(*b), size(*b))
 	}
 	fmt.Fprintf(t, "verdict\t%s\n", v)
 	for _, x := range why {

@@ -43,7 +43,7 @@ BUG    race: a.F | a.G
        | b get
        minimal, 5 lines; shown 9 of 10 times; needs 2 lanes, 3 calls at once, net/stall
        replay: shakedown replay x.case -n 10
-unsure race: a.F | a.G: shown again 0 of 10 times; replay: shakedown replay x.case -n 10
+unsure race: a.F | a.G: shown 0 of 10 times; replay: shakedown replay x.case -n 10
 `
 	if diff := cmp.Diff(want, w.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -273,6 +273,9 @@ func (p *play) lookup(path string) (harness.Value, bool) {
 	return harness.Lookup(body, field)
 }
 
+// healTime bounds how long a fault may take to be injected, and to be healed.
+const healTime = 30 * time.Second
+
 // inject puts a fault in force. One that cannot be is recorded with the reason, and has
 // no effect.
 func (p *play) inject(ctx context.Context, i int, released time.Time) {
@@ -287,7 +290,9 @@ func (p *play) inject(ctx context.Context, i int, released time.Time) {
 	}
 	args := f.Fill(s.Args)
 	p.emit(i, harness.Event{Kind: harness.Inject, Lane: s.Label, Args: args})
-	in, err := f.Inject(ctx, p.in, args, random(p.c.Seed, i))
+	limited, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
+	in, err := f.Inject(limited, p.in, args, random(p.c.Seed, i))
 	if err != nil {
 		p.emit(i, harness.Event{Kind: harness.Acted, Lane: s.Label, Text: err.Error()})
 		return
@@ -326,7 +331,7 @@ func (p *play) healLabel(ctx context.Context, label string) {
 // heal ends a fault, whatever has become of the context, and records what it touched.
 func (p *play) heal(ctx context.Context, x *injected) {
 	x.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTime)
 		defer cancel()
 		err := x.in.Heal(ctx)
 		e := harness.Event{Kind: harness.Heal, Lane: x.label}

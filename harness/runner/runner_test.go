@@ -30,7 +30,7 @@ func play(t *testing.T, ctx context.Context, s *harnesstest.Service, o runner.Op
 	}
 	rec, err = session.Play(ctx, c)
 	worn = session.Worn()
-	if err := session.Close(ctx); err != nil {
+	if _, err := session.Close(ctx); err != nil {
 		t.Error(err)
 	}
 	return rec, worn, err

@@ -37,6 +37,7 @@ type Session struct {
 	in     harness.Instance
 	opts   Options
 	tap    tap
+	last   harness.Case // what was played last
 	worn   string
 	cost   Cost
 }
@@ -65,20 +66,25 @@ func (s *Session) Worn() string { return s.worn }
 // Cost returns where the time of the session went so far.
 func (s *Session) Cost() Cost { return s.cost }
 
-// Close stops the instance.
-func (s *Session) Close(ctx context.Context) error {
+// Close stops the instance. After is the record of what it did since the last case: its
+// last words.
+func (s *Session) Close(ctx context.Context) (after *harness.Record, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	if err := s.in.Stop(ctx); err != nil {
-		return fmt.Errorf("stop %s: %w", s.target.Name, err)
+	if err = s.in.Stop(ctx); err != nil {
+		err = fmt.Errorf("stop %s: %w", s.target.Name, err)
 	}
-	return nil
+	rec := newRecorder(s.last, s.target.Build)
+	s.tap.to(rec)
+	s.tap.to(nil)
+	return rec.finish(), err
 }
 
 // Play plays one case and returns what happened. An error says that the harness could not
 // play it; the record of what was seen until then comes with it where there is one.
 func (s *Session) Play(ctx context.Context, c harness.Case) (*harness.Record, error) {
 	rec := newRecorder(c, s.target.Build)
+	s.last = c
 	s.tap.to(rec)
 	defer s.tap.to(nil)
 
@@ -150,15 +156,18 @@ func newRecorder(c harness.Case, b harness.Build) *recorder {
 func (r *recorder) emit(e harness.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.Kind == harness.Exit && e.Args.Text("expected") != "true" {
+		r.crashed = true
+	}
+	if e.Args.Text("dropped") == "true" { // the process printed more than could be kept
+		r.rec.Truncated = true
+	}
 	if r.bytes += 100 + len(e.Text); r.bytes > maxBytes {
 		r.rec.Truncated = true
 		return
 	}
 	e.Seq, e.At = uint64(len(r.rec.Events))+1, time.Since(r.start)
 	r.rec.Events = append(r.rec.Events, e)
-	if e.Kind == harness.Exit && e.Args.Text("expected") != "true" {
-		r.crashed = true
-	}
 }
 
 // ended reports whether a process ended that nobody had asked to.

@@ -9,7 +9,6 @@ package store
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,7 +59,7 @@ func (r *Run) CaseFile(signature string) string {
 
 // Put writes a bug and the record that shows it. Each file is complete or absent, whatever
 // happens meanwhile; bug.json comes last.
-func (r *Run) Put(_ context.Context, b harness.Bug, rec *harness.Record) error {
+func (r *Run) Put(b harness.Bug, rec *harness.Record) error {
 	dir := r.BugDir(b.Signature)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -26,7 +26,7 @@ func TestBugIsReadBackFromItsFiles(t *testing.T) {
 	b := harness.Bug{Finding: harness.Finding{Detector: "race", Signature: "race: a/../b | c", Title: "t"}, First: c, Case: c, Shown: 9, Replays: 10}
 	rec := &harness.Record{Case: c, Events: []harness.Event{{Seq: 1, Kind: harness.Output, Name: "service", Lane: "stderr", Text: "boom"}}}
 	for range 2 { // the second time is the proof
-		if err := run.Put(t.Context(), b, rec); err != nil {
+		if err := run.Put(b, rec); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,7 +21,8 @@ import (
 
 const (
 	// treeVar marks the members of a tree, so that they are found when their parents
-	// are gone: it is inherited by everything that the child starts.
+	// are gone: it is inherited by everything that the child starts. Its value is the
+	// identity of the harness, a point, and something random.
 	treeVar = "SHAKEDOWN_TREE"
 
 	// drainTime is how long a stream may stay open after the child itself has ended:
@@ -62,7 +62,6 @@ type Child struct {
 	pumps []*pump
 	done  chan struct{}
 	book  book
-	room  atomic.Int64 // bytes of output that will still be passed on
 
 	mu     sync.Mutex // guards the rest
 	sent   syscall.Signal
@@ -83,6 +82,9 @@ func Environ() []string {
 	return out
 }
 
+// treeMark is what the marks of all trees of a harness begin with.
+func treeMark(harness string) string { return treeVar + "=" + harness + "." }
+
 // Start starts a program. Where the system allows it, the child dies with the harness.
 func Start(o Options) (*Child, error) {
 	if o.Name == "" {
@@ -98,11 +100,10 @@ func Start(o Options) (*Child, error) {
 		name:  o.Name,
 		emit:  o.Emit,
 		cmd:   exec.Command(o.Path, o.Args...),
-		mark:  treeVar + "=" + rand.Text(),
+		mark:  treeMark(Harness()) + rand.Text(),
 		done:  make(chan struct{}),
 		known: map[int]member{},
 	}
-	c.room.Store(maxOutput)
 	c.cmd.Dir = o.Dir
 	c.cmd.Env = append(o.Env[:len(o.Env):len(o.Env)], c.mark)
 	c.cmd.ExtraFiles = append(c.cmd.ExtraFiles, o.Files...)
@@ -124,7 +125,7 @@ func Start(o Options) (*Child, error) {
 			return nil, fmt.Errorf("start %s: %w", o.Name, err)
 		}
 		ends = append(ends, w)
-		c.pumps = append(c.pumps, &pump{c: c, lane: lane, r: r})
+		c.pumps = append(c.pumps, newPump(c, lane, r))
 		switch i {
 		case 0:
 			c.cmd.Stdout = w

@@ -153,18 +153,63 @@ func TestLongLinesAreSplitAndBadTextIsMended(t *testing.T) {
 	}
 }
 
-func TestOutputBeyondTheBoundIsDroppedAndSaid(t *testing.T) {
+func TestOutputBeyondTheBoundIsDroppedAndSaidOnce(t *testing.T) {
 	t.Parallel()
 	l := &log{}
 	c := &Child{name: "x", emit: l.emit}
-	c.room.Store(9)
-	p := &pump{c: c, lane: "stdout"}
-	for _, s := range []string{"one", "two", "three", "four"} {
-		p.line(s, true)
+	out, crash := newPump(c, "stdout", nil), newPump(c, "crash", nil)
+	c.pumps = []*pump{out, crash}
+	out.room.Store(9)
+	print := func(lines ...string) {
+		for _, s := range lines {
+			out.line(s, true)
+		}
 	}
-	got := l.lines("stdout")
-	if len(got) != 3 || got[1] != "two" || !strings.Contains(got[2], "is dropped") || !c.Full() {
-		t.Errorf("got %q, full %v", got, c.Full())
+	print("one", "two", "three", "four")
+	got := l.all()
+	if len(got) != 3 || got[1].Text != "two" || got[1].Args != nil {
+		t.Fatalf("got %+v", got)
+	}
+	last := got[2]
+	if last.Lane != "stdout" || last.Name != "x" || !strings.Contains(last.Text, "is dropped") || last.Args.Text("dropped") != "true" || last.Args[0].Value.Form != harness.FormJSON {
+		t.Errorf("said so by %+v", last)
+	}
+	crash.line("panic: the sky falls", true)
+	if got := l.lines("crash"); !slices.Equal(got, []string{"panic: the sky falls"}) {
+		t.Errorf("the other stream has %q", got)
+	}
+	c.Refill()
+	print("five")
+	if got := l.lines("stdout"); len(got) != 4 || got[3] != "five" {
+		t.Errorf("after a refill: %q", got)
+	}
+}
+
+// TestAFloodLeavesTheCrashItsRoom has a child print more than is read.
+func TestAFloodLeavesTheCrashItsRoom(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	dropped, rest := map[string]int{}, map[string]int{}
+	c, err := Start(Options{
+		Path: "/bin/sh", Args: []string{"-c", `head -c 70000000 /dev/zero | tr '\0' x; echo panic >&3; echo last`}, Streams: []string{"crash"},
+		Emit: func(e harness.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Args.Text("dropped") == "true" {
+				dropped[e.Lane]++
+			} else {
+				rest[e.Lane] += len(e.Text)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done(t, c)
+	mu.Lock()
+	defer mu.Unlock()
+	if dropped["stdout"] != 1 || len(dropped) != 1 || rest["crash"] != len("panic") || rest["stdout"] > maxOutput {
+		t.Errorf("dropped %v, passed on %v", dropped, rest)
 	}
 }
 
@@ -332,8 +377,7 @@ func TestTokenIsTakenOut(t *testing.T) {
 	t.Parallel()
 	l := &log{}
 	c := &Child{emit: l.emit}
-	c.room.Store(maxOutput)
-	p := &pump{c: c, lane: "stderr"}
+	p := newPump(c, "stderr", nil)
 	seen, _ := c.Await("stderr", "flush a")
 	other, forget := c.Await("stdout", "flush a")
 	p.line("x", true)
@@ -426,14 +470,70 @@ func FuzzParseStat(f *testing.F) {
 	})
 }
 
-// TestChildDiesWithTheHarness starts this test again as a harness, and kills it.
-func TestChildDiesWithTheHarness(t *testing.T) {
-	if os.Getenv("CHILD_TEST_HARNESS") != "" {
-		c, err := Start(Options{Path: "sleep", Args: []string{"1000"}})
+// TestAbortEndsAll starts this test again as a harness, which aborts.
+func TestAbortEndsAll(t *testing.T) {
+	script := `
+		setsid sh -c 'trap "" TERM; setsid sleep 1000 & sleep 1001' &
+		sh -c 'setsid env -i sleep 1002 & sleep 1003' &
+		sh -c 'setsid sleep 1004 & :'
+		sleep 1005`
+	if file := os.Getenv("CHILD_TEST_ABORT"); file != "" {
+		c, err := Start(Options{Path: "/bin/sh", Args: []string{"-c", script}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(os.Getenv("CHILD_TEST_HARNESS"), []byte(strconv.Itoa(c.Pid())), 0o600); err != nil {
+		until(t, "9 processes", func() bool { return len(c.Tree()) == 9 })
+		if err := os.WriteFile(file, []byte(strings.Trim(fmt.Sprint(c.Tree()), "[]")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Sweep(Harness()); err != nil || len(c.Tree()) != 9 {
+			t.Fatalf("a harness that runs was swept: %v, %d processes", err, len(c.Tree()))
+		}
+		began := time.Now()
+		err = Abort()
+		fmt.Println(time.Since(began))
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Exit(130)
+	}
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "pids")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestAbortEndsAll$")
+	cmd.Env = append(os.Environ(), "CHILD_TEST_ABORT="+file)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 130 {
+		t.Fatalf("the harness: %v\n%s", err, out)
+	}
+	t.Logf("aborted in %s", out)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range strings.Fields(string(b)) {
+		pid, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := readMember(pid); ok && m.state != 'Z' {
+			t.Errorf("process %d is still there: %+v", pid, m)
+		}
+	}
+}
+
+// TestChildDiesWithTheHarness starts this test again as a harness, and kills it.
+func TestChildDiesWithTheHarness(t *testing.T) {
+	if os.Getenv("CHILD_TEST_HARNESS") != "" {
+		c, err := Start(Options{Path: "sh", Args: []string{"-c", "setsid sleep 1001 & exec sleep 1000"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, "2 processes", func() bool { return len(c.Tree()) == 2 })
+		file, text := os.Getenv("CHILD_TEST_HARNESS"), fmt.Sprintln(c.Pid(), c.Tree()[1], Harness())
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
 			t.Fatal(err)
 		}
 		<-c.Done()
@@ -449,17 +549,31 @@ func TestChildDiesWithTheHarness(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var pid int
+	var pid, orphan int
+	var harness string
 	until(t, "the pid file", func() bool {
 		b, _ := os.ReadFile(file)
-		pid, _ = strconv.Atoi(string(b))
-		return pid != 0
+		n, _ := fmt.Sscan(string(b), &pid, &orphan, &harness)
+		return n == 3
 	})
 	cmd.Process.Kill()
 	cmd.Wait()
-	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })
-	until(t, "the child is gone", func() bool {
-		m, ok := readMember(pid)
-		return !ok || m.state == 'Z'
+	t.Cleanup(func() {
+		syscall.Kill(pid, syscall.SIGKILL)
+		syscall.Kill(orphan, syscall.SIGKILL)
 	})
+	there := func(pid int) bool {
+		m, ok := readMember(pid)
+		return ok && m.state != 'Z'
+	}
+	until(t, "the child is gone", func() bool { return !there(pid) })
+	if !there(orphan) {
+		t.Error("what the child had started is gone, too: it cannot be swept")
+	}
+	if err := Sweep(harness); err != nil {
+		t.Error(err)
+	}
+	if there(orphan) {
+		t.Errorf("process %d is still there", orphan)
+	}
 }

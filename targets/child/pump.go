@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -15,7 +16,7 @@ import (
 // The bounds of what a child may print.
 const (
 	maxLine   = 64 << 10 // a longer line is passed on in pieces
-	maxOutput = 64 << 20 // of all streams of one child; the rest is read and dropped
+	maxOutput = 64 << 20 // of one stream, until Refill; the rest is read and dropped
 	tailLines = 20
 )
 
@@ -24,6 +25,13 @@ type pump struct {
 	c    *Child
 	lane string
 	r    *os.File
+	room atomic.Int64 // bytes that will still be passed on: no stream takes from another's
+}
+
+func newPump(c *Child, lane string, r *os.File) *pump {
+	p := &pump{c: c, lane: lane, r: r}
+	p.room.Store(maxOutput)
+	return p
 }
 
 // run ends when the stream does, or at the read deadline.
@@ -53,20 +61,34 @@ func (p *pump) line(text string, ends bool) {
 			text = before
 		}
 	}
+	e := harness.Event{Kind: harness.Output, Step: -1, Lane: p.lane, Name: p.c.name, Text: text}
 	n := int64(len(text)) + 1
-	room := p.c.room.Add(-n)
-	if room < 0 {
+	if room := p.room.Add(-n); room < 0 {
 		if room+n < 0 {
 			return
 		}
-		text = fmt.Sprintf("shakedown: %s has printed more than %d MiB; what follows is dropped", p.c.name, maxOutput>>20)
+		e = Dropped(p.c.name, p.lane, maxOutput)
 	}
-	p.c.book.note(text)
-	p.c.emit(harness.Event{Kind: harness.Output, Step: -1, Lane: p.lane, Name: p.c.name, Text: text})
+	p.c.book.note(e.Text)
+	p.c.emit(e)
 }
 
-// Full reports whether the child has printed so much that output was dropped.
-func (c *Child) Full() bool { return c.room.Load() < 0 }
+// Dropped returns the event that takes the place of a stream's output where that has
+// become more than so many bytes: all that follows is lost.
+func Dropped(name, lane string, bytes int) harness.Event {
+	return harness.Event{
+		Kind: harness.Output, Step: -1, Lane: lane, Name: name,
+		Text: fmt.Sprintf("shakedown: %s has printed more than %d MiB on %s; what follows is dropped", name, bytes>>20, lane),
+		Args: harness.Args{{Key: "dropped", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}},
+	}
+}
+
+// Refill lets each stream pass on as much again as at the start.
+func (c *Child) Refill() {
+	for _, p := range c.pumps {
+		p.room.Store(maxOutput)
+	}
+}
 
 // Tail returns the last lines that the child has printed, on all its streams.
 func (c *Child) Tail() []string { return c.book.tail() }

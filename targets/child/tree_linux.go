@@ -37,27 +37,26 @@ func rootMember(pid int) member {
 	return member{pid: pid}
 }
 
-// members scans /proc for what belongs to the tree: the program, the descendants of a
-// member, the members of an earlier scan, the program's process group, and whatever
-// carries the mark in its environment. Zombies are not counted: they have ended.
-func (c *Child) members() []member {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	procs := map[int]member{}
-	children := map[int][]member{}
+// table is what /proc shows of the processes at one time.
+type table struct {
+	procs    map[int]member // by pid
+	children map[int][]member
+}
+
+// scan reads /proc, but for what was started before a time.
+func scan(since uint64) table {
+	t := table{map[int]member{}, map[int][]member{}}
 	for _, pid := range pids() {
-		// Nothing that is older than the program can belong to it.
-		if m, ok := readMember(pid); ok && m.start >= c.root.start {
-			procs[m.pid] = m
-			children[m.parent] = append(children[m.parent], m)
+		if m, ok := readMember(pid); ok && m.start >= since {
+			t.procs[m.pid] = m
+			t.children[m.parent] = append(t.children[m.parent], m)
 		}
 	}
-	is := func(m member) bool {
-		known, seen := c.known[m.pid]
-		return seen && known.start == m.start
-	}
-	root, alive := procs[c.root.pid]
-	alive = alive && root.start == c.root.start
+	return t
+}
+
+// trees returns the processes that is holds for, and all their descendants.
+func (t table) trees(is func(member) bool) map[int]member {
 	in := map[int]member{}
 	var add func(member)
 	add = func(m member) {
@@ -65,21 +64,20 @@ func (c *Child) members() []member {
 			return
 		}
 		in[m.pid] = m
-		for _, d := range children[m.pid] {
+		for _, d := range t.children[m.pid] {
 			add(d)
 		}
 	}
-	if alive {
-		add(root)
-	}
-	for _, m := range procs {
-		// The number of the group says something only while the program is there to
-		// keep others from using it.
-		if _, already := in[m.pid]; !already && (is(m) || alive && m.group == root.pid || c.marked(m.pid)) {
+	for _, m := range t.procs {
+		if _, already := in[m.pid]; !already && is(m) {
 			add(m)
 		}
 	}
-	c.known = in
+	return in
+}
+
+// alive returns those that have not ended, in ascending order: zombies have.
+func alive(in map[int]member) []member {
 	var out []member
 	for _, m := range in {
 		if m.state != 'Z' && m.state != 'X' {
@@ -90,10 +88,33 @@ func (c *Child) members() []member {
 	return out
 }
 
-// marked reports whether the process was started with the tree's mark.
-func (c *Child) marked(pid int) bool {
+// members scans /proc for what belongs to the tree: the program, the descendants of a
+// member, the members of an earlier scan, the program's process group, and whatever
+// carries the mark in its environment.
+func (c *Child) members() []member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := scan(c.root.start) // nothing that is older than the program can belong to it
+	root := t.procs[c.root.pid]
+	there := root.pid != 0 && root.start == c.root.start
+	c.known = t.trees(func(m member) bool {
+		switch {
+		case c.known[m.pid].identity() == m.identity():
+			return true
+		case there && (m.pid == root.pid || m.group == root.pid):
+			// The number of the group says something only while the program is there
+			// to keep others from using it.
+			return true
+		}
+		return marked(m.pid, func(mark string) bool { return mark == c.mark })
+	})
+	return alive(c.known)
+}
+
+// marked reports whether the process was started with a mark that is so.
+func marked(pid int, so func(mark string) bool) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	return err == nil && slices.Contains(strings.Split(string(b), "\x00"), c.mark)
+	return err == nil && slices.ContainsFunc(strings.Split(string(b), "\x00"), so)
 }
 
 func pids() []int {

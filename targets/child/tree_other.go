@@ -2,7 +2,11 @@
 
 package child
 
-import "syscall"
+import (
+	"os"
+	"strconv"
+	"syscall"
+)
 
 // member is the process group of a tree: where there is no /proc, what leaves the group
 // is not found.
@@ -28,3 +32,13 @@ func (c *Child) members() []member {
 	}
 	return []member{c.root}
 }
+
+// Harness returns the identity of this process: its number, and nothing more.
+func Harness() string { return strconv.Itoa(os.Getpid()) + "-0" }
+
+// Abort does nothing here: what a harness has started is not found. Its pipes end with
+// it, by which the services know.
+func Abort() error { return nil }
+
+// Sweep does nothing here.
+func Sweep(string) error { return nil }

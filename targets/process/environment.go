@@ -59,12 +59,13 @@ type environment struct {
 	used   bool // a first reset has fixed the state that every case starts from
 }
 
-// bringUp starts all dependencies at once. A failure leaves nothing running.
-func bringUp(ctx context.Context, deps []dependency, emit func(harness.Event)) (*environment, error) {
+// bringUp starts all dependencies at once, with their data below dir. A failure leaves
+// nothing running.
+func bringUp(ctx context.Context, deps []dependency, dir string, emit func(harness.Event)) (*environment, error) {
 	e := &environment{stores: map[string]providers.Dependency{}, links: map[string]*link.Link{}}
 	var mu sync.Mutex // guards e's maps
 	err := together(deps, func(d dependency) error {
-		store, err := d.Start(ctx, emit)
+		store, err := d.Start(ctx, dir, emit)
 		if err != nil {
 			return fmt.Errorf("dependency %s (%s): %w", d.name, d.Rung(), err)
 		}

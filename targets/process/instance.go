@@ -45,10 +45,14 @@ func newInstance(s *System, setup harness.Setup) *instance {
 }
 
 // take passes an event of the service on. Its end, unless the harness brought it about,
-// makes the instance worn.
+// makes the instance worn, and so does more output than is read: the next process has
+// room again.
 func (i *instance) take(e harness.Event) {
-	if e.Kind == harness.Exit && e.Args.Text("expected") != "true" {
+	switch {
+	case e.Kind == harness.Exit && e.Args.Text("expected") != "true":
 		i.wear(fmt.Sprintf("the service exited: %s", e.Text))
+	case e.Args.Text("dropped") == "true":
+		i.wear("it has printed more than is read")
 	}
 	i.emit(e)
 }
@@ -84,29 +88,31 @@ func (i *instance) Quiesce(ctx context.Context) (worn string, err error) {
 		_, worn = i.life()
 		return worn, nil
 	}
-	defer l.races.read()
-	if worn == "" {
-		quiet, cancel := context.WithTimeout(ctx, quietTime)
-		defer cancel()
-		err := i.ready(quiet, l)
-		if err == nil {
-			l.shake(ctx)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return "", ctx.Err()
-		case errors.Is(err, errExited):
-			<-l.child.Done() // its Exit event has made the instance worn
-		case err != nil:
-			i.wear(fmt.Sprintf("not ready %s after the case: %v", quietTime, err))
-		case !l.flush(ctx):
-			i.wear("the agent does not answer")
-		case l.child.Full():
-			i.wear("it has printed more than is read")
-		}
-	}
+	err = i.settle(ctx, l)
+	l.races.read()
 	_, worn = i.life()
-	return worn, nil
+	return worn, err
+}
+
+// settle waits until a process is ready again and all its output has been handed over.
+// One that does neither makes the instance worn; an error says that ctx has ended.
+func (i *instance) settle(ctx context.Context, l *life) error {
+	quiet, cancel := context.WithTimeout(ctx, quietTime)
+	defer cancel()
+	err := i.ready(quiet, l)
+	if err == nil {
+		l.shake(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, errExited): // its Exit event has made the instance worn
+	case err != nil:
+		i.wear(fmt.Sprintf("not ready %s after the case: %v", quietTime, err))
+	case !l.flush(ctx):
+		i.wear("the agent does not answer")
+	}
+	return nil
 }
 
 // Stop implements harness.Instance.

@@ -173,6 +173,7 @@ func (l *life) socket() string { return filepath.Join(l.dir, "agent") }
 // end ends the process by the function and lets go of all that belongs to it.
 func (l *life) end(stop func() error) error {
 	err := stop()
+	l.races.read() // what the service started may have outlived it, and raced
 	if a := l.agent.Load(); a != nil {
 		a.Close()
 	}

@@ -47,12 +47,12 @@ type System struct {
 	// Differs says where a rung or version is another one than Options.Rungs wanted.
 	Differs []string
 
-	file *spec.File
-	opts Options
-	dir  string // of sockets and race logs, removed at the end
-	port *child.Port
-	deps []dependency
-	tap  tap
+	file    *spec.File
+	opts    Options
+	scratch scratch
+	port    *child.Port
+	deps    []dependency
+	tap     tap
 
 	mu      sync.Mutex // guards the rest
 	env     *environment
@@ -63,21 +63,24 @@ type System struct {
 
 // Open builds the service and brings up its dependencies, both at once. What is wrong
 // with the description is a *spec.Error, what is wrong with the service's source a
-// *gobuild.Error. The caller closes the system.
+// *gobuild.Error; one that wraps ctx's own says that it was interrupted. The caller closes
+// the system. What harnesses that have died left on this machine is swept away.
 func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
 	s := &System{file: f, opts: o}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	err := s.open(ctx)
-	if err != nil {
+	if err := s.open(ctx); err != nil {
+		err = interrupted(ctx, err, "building the service and bringing up what it depends on")
 		return nil, errors.Join(err, s.Close(ctx))
 	}
 	return s, nil
 }
 
 func (s *System) open(ctx context.Context) (err error) {
-	if s.dir, err = scratch(); err != nil {
+	parent := scratchParent()
+	sweep(parent)
+	if s.scratch, err = newScratch(parent); err != nil {
 		return err
 	}
 	if s.port, err = child.ReservePort(); err != nil {
@@ -92,7 +95,7 @@ func (s *System) open(ctx context.Context) (err error) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		var err error
-		if s.env, err = bringUp(ctx, s.deps, s.tap.emit); err != nil {
+		if s.env, err = bringUp(ctx, s.deps, s.scratch.dir, s.tap.emit); err != nil {
 			cancel(err)
 		}
 	})
@@ -111,14 +114,13 @@ func (s *System) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// scratch makes a directory whose path is short: the path of a unix socket has about a
-// hundred bytes.
-func scratch() (string, error) {
-	parent := os.TempDir()
-	if len(parent) > 60 {
-		parent = "/tmp"
+// interrupted returns err, or where that is no more than the end of ctx, what it came in
+// the way of.
+func interrupted(ctx context.Context, err error, what string) error {
+	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+		return err
 	}
-	return os.MkdirTemp(parent, "shakedown-")
+	return fmt.Errorf("interrupted while %s: %w", what, ctx.Err())
 }
 
 // describe fills in the target.
@@ -204,10 +206,11 @@ func (s *System) start(ctx context.Context, setup harness.Setup) (harness.Instan
 
 func (s *System) begin(ctx context.Context, setup harness.Setup) (*instance, error) {
 	if err := s.restore(ctx); err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err, "bringing the stores back")
 	}
 	i := newInstance(s, setup)
 	if err := i.launch(ctx); err != nil {
+		err = interrupted(ctx, err, "starting the service")
 		return nil, errors.Join(err, i.end(ctx))
 	}
 	// What the handshake says stands in every record from here on.
@@ -236,7 +239,7 @@ func (s *System) restore(ctx context.Context) error {
 		}
 	}
 	var err error
-	s.env, err = bringUp(ctx, s.deps, s.tap.emit)
+	s.env, err = bringUp(ctx, s.deps, s.scratch.dir, s.tap.emit)
 	return err
 }
 
@@ -272,16 +275,13 @@ func (s *System) Close(ctx context.Context) error {
 	if s.port != nil {
 		s.port.Release()
 	}
-	if s.dir != "" {
-		errs = append(errs, os.RemoveAll(s.dir))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.scratch.remove())...)
 }
 
 // epoch makes the directory of a new process life.
 func (s *System) epoch() (string, error) {
 	s.epochs++
-	dir := filepath.Join(s.dir, fmt.Sprint(s.epochs))
+	dir := filepath.Join(s.scratch.dir, fmt.Sprint(s.epochs))
 	return dir, os.Mkdir(dir, 0o700)
 }
 

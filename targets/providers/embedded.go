@@ -49,7 +49,7 @@ func miniredisVersion() string {
 
 func (p embeddedRedis) Rung() string { return "embedded@" + p.version }
 
-func (p embeddedRedis) Start(_ context.Context, _ func(harness.Event)) (Dependency, error) {
+func (p embeddedRedis) Start(context.Context, string, func(harness.Event)) (Dependency, error) {
 	port, err := child.ReservePort()
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ const (
 	superuser  = "postgres"
 	nobody     = 65534 // who a Postgres runs as where the harness is root: it refuses root
 	initdbTime = time.Minute
+	dataDir    = "data" // in the server's own
 )
 
 func choosePostgres(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error) {
@@ -73,12 +74,12 @@ type localPostgres struct {
 
 func (l localPostgres) Rung() string { return "local@" + l.version }
 
-func (l localPostgres) Start(ctx context.Context, emit func(harness.Event)) (Dependency, error) {
-	dir, err := os.MkdirTemp("", "shakedown-postgres-")
+func (l localPostgres) Start(ctx context.Context, dir string, emit func(harness.Event)) (Dependency, error) {
+	dir, err := os.MkdirTemp(dir, "postgres-")
 	if err != nil {
 		return nil, err
 	}
-	data := filepath.Join(dir, "data")
+	data := filepath.Join(dir, dataDir)
 	s := &server{name: l.name, dir: dir, emit: emit}
 	s.ready = func(ctx context.Context, addr string) error { return pgReady(ctx, data, addr) }
 	s.buried = func() { removeSharedMemory(data) }
@@ -122,6 +123,15 @@ func (l localPostgres) arguments(data string, port int) []string {
 		args = append(args, "-c", setting)
 	}
 	return args
+}
+
+// Bury gives back what stores hold beside their directories, when those are about to be
+// removed: dir is what they were started with by a harness that has died or is about to.
+func Bury(dir string) {
+	servers, _ := os.ReadDir(dir)
+	for _, s := range servers {
+		removeSharedMemory(filepath.Join(dir, s.Name(), dataDir))
+	}
 }
 
 // initdb makes a new data directory.
@@ -185,7 +195,10 @@ type pgServer struct {
 	data pgData
 }
 
-func (p *pgServer) Reset(ctx context.Context) error { return p.data.reset(ctx) }
+func (p *pgServer) Reset(ctx context.Context) error {
+	p.refill()
+	return p.data.reset(ctx)
+}
 
 func (p *pgServer) Stop(ctx context.Context) error {
 	err := p.server.Stop(ctx)
@@ -305,7 +318,7 @@ func (r remotePostgres) addr() string {
 
 func (r remotePostgres) Rung() string { return "url@" + r.version }
 
-func (r remotePostgres) Start(ctx context.Context, _ func(harness.Event)) (Dependency, error) {
+func (r remotePostgres) Start(ctx context.Context, _ string, _ func(harness.Event)) (Dependency, error) {
 	if err := runInit(ctx, r.connect, r.init); err != nil {
 		return nil, err
 	}

@@ -22,8 +22,9 @@ import (
 type Provider interface {
 	// Rung names what was chosen, with its version: "local@15.18", "embedded@2.40.0".
 	Rung() string
-	// Start brings it up. Emit takes its output and exit events.
-	Start(ctx context.Context, emit func(harness.Event)) (Dependency, error)
+	// Start brings it up. What it keeps on disk is below dir, which must let every user
+	// through, as a store may run as another one. Emit takes its output and exit events.
+	Start(ctx context.Context, dir string, emit func(harness.Event)) (Dependency, error)
 }
 
 // Dependency is a store that runs.

@@ -48,8 +48,8 @@ type localRedis struct {
 
 func (l localRedis) Rung() string { return "local@" + l.version }
 
-func (l localRedis) Start(ctx context.Context, emit func(harness.Event)) (Dependency, error) {
-	dir, err := os.MkdirTemp("", "shakedown-redis-")
+func (l localRedis) Start(ctx context.Context, dir string, emit func(harness.Event)) (Dependency, error) {
+	dir, err := os.MkdirTemp(dir, "redis-")
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,10 @@ type redisServer struct {
 	keys *keyspace
 }
 
-func (r *redisServer) Reset(ctx context.Context) error { return r.keys.reset(ctx) }
+func (r *redisServer) Reset(ctx context.Context) error {
+	r.refill()
+	return r.keys.reset(ctx)
+}
 
 // pong asks a Redis whether it serves: while it loads its data it answers, but not so.
 func pong(ctx context.Context, addr string) error {
@@ -155,7 +158,7 @@ func chooseRedisURL(ctx context.Context, dep spec.Dependency) (Provider, error) 
 func (r *remoteRedis) Rung() string { return "url@" + r.version }
 
 // Start takes nothing over yet: every start has a first Reset of its own.
-func (r *remoteRedis) Start(context.Context, func(harness.Event)) (Dependency, error) {
+func (r *remoteRedis) Start(context.Context, string, func(harness.Event)) (Dependency, error) {
 	return &remoteRedis{r.version, r.addr, &keyspace{exact: true, options: r.keys.options}}, nil
 }
 

@@ -35,6 +35,7 @@ type server struct {
 	mu     sync.Mutex   // guards the rest
 	now    *child.Child // nil while it is down
 	pauses int          // in force on now
+	dying  bool         // now was killed, and was still there when last looked at
 	ended  bool         // Stop was called
 }
 
@@ -75,7 +76,7 @@ func (s *server) up(ctx context.Context) error {
 		err := s.ready(probe, s.port.Addr())
 		done()
 		if err == nil {
-			s.now, s.pauses = c, 0
+			s.now, s.pauses, s.dying = c, 0, false
 			return nil
 		}
 		gap := time.NewTimer(probeGap)
@@ -114,12 +115,17 @@ func (s *server) Kill(ctx context.Context) (int, func(context.Context) error, er
 	if s.now == nil {
 		return 0, s.restart, nil
 	}
+	n, err := s.kill(ctx)
+	return n, s.restart, err
+}
+
+// kill ends the tree. What is there after that is not forgotten.
+func (s *server) kill(ctx context.Context) (int, error) {
 	n, err := s.now.Kill(ctx)
-	if err != nil {
-		return n, nil, err
+	if s.dying = err != nil; !s.dying {
+		s.now = nil
 	}
-	s.now = nil
-	return n, s.restart, nil
+	return n, err
 }
 
 // restart brings the server up again on the same port. A start that fails is tried again
@@ -127,8 +133,13 @@ func (s *server) Kill(ctx context.Context) (int, func(context.Context) error, er
 func (s *server) restart(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.now != nil || s.ended {
+	if s.ended || s.now != nil && !s.dying {
 		return nil
+	}
+	if s.now != nil {
+		if _, err := s.kill(ctx); err != nil {
+			return fmt.Errorf("restart: %w", err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, upTime)
 	defer cancel()
@@ -182,13 +193,20 @@ func (s *server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	var err error
 	if s.now != nil {
-		if _, err := s.now.Kill(ctx); err != nil {
-			return err
-		}
-		s.now = nil
+		_, err = s.kill(ctx)
 	}
-	return s.bury()
+	return errors.Join(err, s.bury())
+}
+
+// refill lets the server print as much again as at its start.
+func (s *server) refill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now != nil {
+		s.now.Refill()
+	}
 }
 
 // bury removes what a dead server has left.

@@ -27,8 +27,13 @@ func removeSharedMemory(data string) {
 	if len(fields) != 2 {
 		return
 	}
-	id, err := strconv.Atoi(fields[1])
-	if err != nil {
+	key, keyErr := strconv.ParseUint(fields[0], 10, 64)
+	id, idErr := strconv.Atoi(fields[1])
+	if keyErr != nil || idErr != nil {
+		return
+	}
+	// The machine may have been started anew since, and the id be another's.
+	if now, err := unix.SysvShmGet(int(int32(key)), 0, 0); err != nil || now != id {
 		return
 	}
 	// Whoever still looks at a dead process's memory may hold it for a moment: then it

@@ -1,0 +1,145 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+
+	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/providers"
+)
+
+// A system keeps all that it needs on disk in one directory: sockets, race logs and the
+// data of its stores. It holds a lock on the directory as long as it lives, so that a
+// later harness can tell what a dead one has left:
+//
+//	/tmp/shakedown-1234-5678901-23456789    the harness's identity, and something random
+type scratch struct {
+	dir  string
+	lock *os.File // the directory itself
+}
+
+// maxParent keeps the path of a unix socket below its bound, about a hundred bytes.
+const maxParent = 40
+
+var scratchName = regexp.MustCompile(`^shakedown-(\d+-\d+)-\d+$`)
+
+// scratchParent returns where scratch directories are.
+func scratchParent() string {
+	if parent := os.TempDir(); len(parent) <= maxParent {
+		return parent
+	}
+	return "/tmp"
+}
+
+func newScratch(parent string) (scratch, error) {
+	const tries = 3
+	var err error
+	for range tries {
+		var dir string
+		if dir, err = os.MkdirTemp(parent, "shakedown-"+child.Harness()+"-"); err != nil {
+			return scratch{}, err
+		}
+		// A store may run as another user, who must get to its own directory in here.
+		if err = os.Chmod(dir, 0o711); err != nil {
+			return scratch{}, errors.Join(err, os.Remove(dir))
+		}
+		var s scratch
+		if s, err = lockScratch(dir); err == nil {
+			return s, nil
+		}
+		// Before it had its lock, it looked like a dead harness's to one who sweeps.
+	}
+	return scratch{}, fmt.Errorf("make a scratch directory: %w", err)
+}
+
+// lockScratch takes over a directory that nobody holds.
+func lockScratch(dir string) (scratch, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return scratch{}, err
+	}
+	if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		_, err = os.Stat(dir) // whoever held it before may have removed it
+	}
+	if err != nil {
+		f.Close()
+		return scratch{}, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return scratch{dir, f}, nil
+}
+
+// remove removes the directory with what the stores hold beside it. It may be called
+// twice, and on a zero scratch.
+func (s *scratch) remove() error {
+	if s.dir == "" {
+		return nil
+	}
+	err := removeScratch(s.dir)
+	s.lock.Close() // last: until then nobody sweeps it
+	s.dir = ""
+	return err
+}
+
+func removeScratch(dir string) error {
+	providers.Bury(dir)
+	return os.RemoveAll(dir)
+}
+
+// scratches calls f for each scratch directory of this user, with the identity of the
+// harness that made it.
+func scratches(parent string, f func(dir, harness string) error) error {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		m := scratchName.FindStringSubmatch(e.Name())
+		if m == nil || !e.IsDir() {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			continue // it was removed meanwhile
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == os.Geteuid() {
+			errs = append(errs, f(filepath.Join(parent, e.Name()), m[1]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sweep removes the directories of harnesses that have died, and ends what still runs of
+// them. It does what it can: nothing of it is in the way of a new harness.
+func sweep(parent string) {
+	_ = scratches(parent, func(dir, harness string) error {
+		s, err := lockScratch(dir)
+		if err != nil {
+			return nil // its harness lives
+		}
+		return errors.Join(child.Sweep(harness), s.remove())
+	})
+}
+
+// Abort ends at once all that the systems of this process have started, and removes what
+// they have on disk. Nothing is healed or reported, and no system can be used any more:
+// it is for a program that exits next. It takes two seconds at most, and an error says
+// what is left.
+func Abort() error {
+	err := child.Abort()
+	own := child.Harness()
+	return errors.Join(err, scratches(scratchParent(), func(dir, harness string) error {
+		if harness != own {
+			return nil
+		}
+		if err := removeScratch(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}))
+}
