@@ -3,6 +3,7 @@ package proc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -20,14 +21,22 @@ func injection(n int, heal func(context.Context) error) harness.Injection {
 	}
 }
 
-// end kills the process that args name. Start brings it back.
+// end kills the process that args name. Start brings it back. Where the kill has failed
+// when something may have ended already, start reports that once it has been tried.
 func end(ctx context.Context, w harness.World, args harness.Args) (n int, start func(context.Context) error, err error) {
-	p, err := w.Proc(args.Text("proc"))
+	name := args.Text("proc")
+	p, err := w.Proc(name)
 	if err != nil {
 		return 0, nil, err
 	}
-	if n, start, err = p.Kill(ctx); err != nil {
-		return 0, nil, fmt.Errorf("kill %s: %w", args.Text("proc"), err)
+	n, start, err = p.Kill(ctx)
+	switch {
+	case err == nil:
+		return n, start, nil
+	case start == nil:
+		return 0, nil, fmt.Errorf("kill %s: %w", name, err)
 	}
-	return n, start, nil
+	return n, func(ctx context.Context) error {
+		return errors.Join(fmt.Errorf("kill %s: %w", name, err), start(ctx))
+	}, nil
 }

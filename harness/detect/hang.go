@@ -111,110 +111,7 @@ func (p *pair) still(id int64) bool {
 	return a.State == b.State && slices.EqualFunc(a.Frames, b.Frames, samePlace)
 }
 
-// waiter is a goroutine that stood still at a lock.
-type waiter struct {
-	stack.Goroutine
-	lock string // the lock's address where the dump shows it, else the locking function
-	at   int    // the frame that locks
-}
-
-// locked finds calls that wait for a lock which does not pass on.
-func (p *pair) locked() (harness.Finding, bool) {
-	moving := p.moving()
-	var ws []waiter
-	for _, id := range p.ids {
-		w, waits := lockWait(p.after[id])
-		if waits && p.still(id) && !moving[w.lock] && p.guilty(w) && p.serves(w.Goroutine) {
-			ws = append(ws, w)
-		}
-	}
-	if len(ws) == 0 {
-		return harness.Finding{}, false
-	}
-	f := harness.Finding{Detector: "hang", Evidence: p.evidence}
-	if fn, holder, found := p.holder(ws); found {
-		f.Signature = "hang: lock in " + fn
-		f.Title = fmt.Sprintf("calls wait for a lock in %s, which is held across %s", stack.Short(fn), waitsFor(holder.State))
-		f.Detail = p.text(append([]stack.Goroutine{holder}, goroutines(ws)...))
-		return f, true
-	}
-	owners, locks := map[string]bool{}, map[string]bool{}
-	for _, w := range ws {
-		owners[stack.Receiver(w.Frames[w.at].Func)] = true
-		locks[w.lock] = true
-	}
-	names := slices.Sorted(maps.Keys(owners))
-	names = names[:min(2, len(names))]
-	// The types, not the functions: which functions pile up behind a deadlock is up to chance.
-	f.Signature = "hang: lock of " + strings.Join(names, " | ")
-	f.Title = fmt.Sprintf("calls wait for a lock of %s that does not come free", stack.Short(names[0]))
-	if len(locks) > 1 {
-		f.Title = "calls wait for locks that do not come free, of " + stack.Short(names[0])
-		if len(names) > 1 {
-			f.Title += " and " + stack.Short(names[1])
-		}
-	}
-	f.Detail = p.text(goroutines(ws))
-	return f, true
-}
-
-// moving returns the locks that pass on: whoever waited for one before does so no more.
-func (p *pair) moving() map[string]bool {
-	out := map[string]bool{}
-	for id, g := range p.before {
-		if a, waited := lockWait(g); waited {
-			if b, waits := lockWait(p.after[id]); !waits || a.lock != b.lock {
-				out[a.lock] = true
-			}
-		}
-	}
-	return out
-}
-
-// guilty reports whether the service's own code locks, rather than a library for itself.
-// While nothing is injected it is enough that the service called the library.
-func (p *pair) guilty(w waiter) bool {
-	if stack.Own(p.module, w.Frames[w.at].Func) {
-		return true
-	}
-	return !p.disturbed && slices.ContainsFunc(w.Frames[w.at:], p.own)
-}
-
 func (p *pair) own(f stack.Frame) bool { return stack.Own(p.module, f.Func) }
-
-func lockWait(g stack.Goroutine) (waiter, bool) {
-	switch g.State {
-	case "sync.Mutex.Lock", "sync.RWMutex.Lock", "sync.RWMutex.RLock":
-	case "semacquire": // Go 1.19 and older say no more; a WaitGroup looks the same
-		if !slices.ContainsFunc(g.Frames, func(f stack.Frame) bool {
-			return strings.HasPrefix(f.Func, "sync.(*Mutex).") || strings.HasPrefix(f.Func, "sync.(*RWMutex).")
-		}) {
-			return waiter{}, false
-		}
-	default:
-		return waiter{}, false
-	}
-	w := waiter{Goroutine: g}
-	for w.at < len(g.Frames) {
-		f := g.Frames[w.at]
-		if pkg := stack.Package(f.Func); pkg != "sync" && pkg != "internal/sync" && pkg != "runtime" {
-			break
-		}
-		// The semaphore's address is not the lock's, and "0x60?" is only a guess.
-		arg, _, _ := strings.Cut(f.Args, ",")
-		if w.lock == "" && !strings.Contains(f.Func, "untime_") && strings.HasPrefix(arg, "0x") && !strings.HasSuffix(arg, "?") {
-			w.lock = arg
-		}
-		w.at++
-	}
-	if w.at == len(g.Frames) {
-		return waiter{}, false
-	}
-	if w.lock == "" {
-		w.lock = stack.Receiver(g.Frames[w.at].Func)
-	}
-	return w, true
-}
 
 // servers are the functions under which servers run their handlers.
 var servers = []string{
@@ -242,73 +139,6 @@ func (p *pair) serves(g stack.Goroutine) bool {
 		g = parent
 	}
 	return false
-}
-
-// holder returns the function that seems to hold what ws wait for, and a goroutine that
-// is in it: one that waits for something else within the code that takes the lock. At
-// best that is a function in which others wait for the lock. Else it is the outermost
-// function of the same type, or package, that waiters do not just pass through on their
-// way to the lock; but then two such functions are one too many to name either.
-func (p *pair) holder(ws []waiter) (string, stack.Goroutine, bool) {
-	lockers, types, packages, passed := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for _, w := range ws {
-		fn := w.Frames[w.at].Func
-		lockers[fn], types[stack.Receiver(fn)], packages[stack.Package(fn)] = true, true, true
-		for _, f := range w.Frames[w.at+1:] {
-			passed[f.Func] = true
-		}
-	}
-	type suspect struct {
-		rank int
-		fn   string
-		g    stack.Goroutine
-	}
-	var found []suspect
-	for _, id := range p.ids {
-		g := p.after[id]
-		if _, waits := lockWait(g); waits || g.State == "running" || g.State == "runnable" {
-			continue
-		}
-		best := suspect{}
-		for _, f := range slices.Backward(g.Frames) {
-			if !p.own(f) || passed[f.Func] && !lockers[f.Func] || !contains(p.before[id], f) {
-				continue
-			}
-			rank := 0
-			switch {
-			case lockers[f.Func]:
-				rank = 3
-			case types[stack.Receiver(f.Func)]:
-				rank = 2
-			case packages[stack.Package(f.Func)]:
-				rank = 1
-			}
-			if rank > best.rank {
-				best = suspect{rank, f.Func, g}
-			}
-		}
-		// A worker that idles by design is of the same package as often as not.
-		if best.rank > 0 && (p.serves(g) || g.State == "IO wait") {
-			found = append(found, best)
-		}
-	}
-	if len(found) == 0 {
-		return "", stack.Goroutine{}, false
-	}
-	s := slices.MinFunc(found, func(a, b suspect) int {
-		return cmp.Or(b.rank-a.rank, strings.Compare(a.fn, b.fn))
-	})
-	for _, o := range found {
-		if s.rank < 3 && o.rank == s.rank && o.fn != s.fn {
-			return "", stack.Goroutine{}, false
-		}
-	}
-	return s.fn, s.g, true
-}
-
-// contains reports whether a goroutine is within the function of f.
-func contains(g stack.Goroutine, f stack.Frame) bool {
-	return slices.ContainsFunc(g.Frames, func(h stack.Frame) bool { return h.Func == f.Func })
 }
 
 // waitsFor says in words what a goroutine in that state waits for.
@@ -365,14 +195,6 @@ func clients(frames []stack.Frame) bool {
 	return slices.ContainsFunc(frames, func(f stack.Frame) bool {
 		return strings.HasPrefix(f.Func, "net/http.(*body).") || strings.HasPrefix(f.Func, "net/http.(*response).")
 	})
-}
-
-func goroutines(ws []waiter) []stack.Goroutine {
-	out := make([]stack.Goroutine, len(ws))
-	for i, w := range ws {
-		out[i] = w.Goroutine
-	}
-	return out
 }
 
 // text quotes the first few of the goroutines.

@@ -114,13 +114,13 @@ func (s *System) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// interrupted returns err, or where that is no more than the end of ctx, what it came in
-// the way of.
+// interrupted returns err, and where that came of the end of ctx, says what it came in the
+// way of.
 func interrupted(ctx context.Context, err error, what string) error {
 	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		return err
 	}
-	return fmt.Errorf("interrupted while %s: %w", what, ctx.Err())
+	return fmt.Errorf("interrupted while %s: %w", what, err)
 }
 
 // describe fills in the target.

@@ -3,7 +3,6 @@ package process
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -137,9 +136,6 @@ func Abort() error {
 		if harness != own {
 			return nil
 		}
-		if err := removeScratch(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return removeScratch(dir)
 	}))
 }

@@ -200,9 +200,12 @@ func (s *server) Stop(ctx context.Context) error {
 	return errors.Join(err, s.bury())
 }
 
-// refill lets the server print as much again as at its start.
+// refill lets the server print as much again as at its start. One that is being started
+// is not waited for.
 func (s *server) refill() {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		return
+	}
 	defer s.mu.Unlock()
 	if s.now != nil {
 		s.now.Refill()
