@@ -131,10 +131,16 @@ func (c *campaign) explore(ctx context.Context, next harness.Case) error {
 		c.look(rec)
 	}
 	c.epoch = append(c.epoch, next)
-	if err != nil || c.session.Worn() != "" || len(c.epoch) >= c.Epoch || len(c.queue) > 0 {
+	if err != nil || c.session.Worn() != "" || len(c.epoch) >= c.span() || len(c.queue) > 0 {
 		err = errors.Join(err, c.close(ctx))
 	}
 	return err
+}
+
+// span is how many cases the current epoch serves: some are short, since much happens once
+// in a process life only, at its first use; some are long, since much adds up.
+func (c *campaign) span() int {
+	return []int{max(c.Epoch/10, 1), max(c.Epoch/3, 1), c.Epoch}[c.res.Epochs%3]
 }
 
 // look counts and judges a record of the search.

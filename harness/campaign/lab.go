@@ -82,7 +82,7 @@ func (l *Lab) Shows(ctx context.Context, c harness.Case, signature string, n, en
 const (
 	confirms = 5  // to show a finding again; three are enough
 	finals   = 10 // of the minimal case
-	joins    = 2  // of a case with a part of its epoch before it
+	joins    = 2  // of a harder case, or one with a part of its epoch before it
 )
 
 // Prove confirms a finding, makes its case minimal, and measures how surely that shows it,
@@ -132,12 +132,19 @@ func failure(ctx context.Context, err error) error {
 	return err
 }
 
-// confirm shows a finding again: by its case alone, or after what the same process had
-// played before, as little of it as it takes.
+// confirm shows a finding again: by its case alone, by a harder variant of it, or after what
+// the same process had played before, as little of it as it takes.
 func (l *Lab) confirm(ctx context.Context, bug harness.Bug, prefix []harness.Case) (harness.Case, Shown, error) {
 	alone, err := l.Shows(ctx, bug.Case, bug.Signature, confirms, 3)
 	if err != nil || alone.Times > 0 {
 		return bug.Case, alone, err
+	}
+	for more := range harder(bug.Case) {
+		shown, err := l.Shows(ctx, more, bug.Signature, joins, 1)
+		if err != nil || shown.Times > 0 {
+			return more, shown, err
+		}
+		alone.Of += shown.Of
 	}
 	for n := 1; n/2 < len(prefix); n *= 2 {
 		last := prefix[max(len(prefix)-n, 0):]
@@ -220,47 +227,26 @@ func evidence(rec *harness.Record, f harness.Finding) harness.Case {
 // surely reports whether a case may be called reproducible: nine of ten.
 func surely(s Shown) bool { return s.Of > 0 && s.Times*10 >= s.Of*9 }
 
-// press makes a case show the signature more surely: faults last from the start of their
-// turn to the end of the case, and what is done at once is done more often. A case that no
-// variant improves on stays as it was.
+// press makes a case show the signature more surely. A case that no harder variant improves
+// on stays as it was.
 func (l *Lab) press(ctx context.Context, c harness.Case, signature string, shown Shown) (harness.Case, Shown, error) {
-	best, tried := c, map[string]bool{c.String(): true}
-	for _, lasting := range []bool{false, true} {
-		for _, times := range []int{1, 4, 16} {
-			more := pressed(c, times, lasting)
-			if surely(shown) || tried[more.String()] || ctx.Err() != nil {
-				continue
-			}
-			tried[more.String()] = true
-			got, err := l.Shows(ctx, more, signature, finals, finals-1)
-			if ctx.Err() != nil {
-				break
-			}
-			if err != nil {
-				return best, shown, err
-			}
-			if got.Times*max(shown.Of, 1) > shown.Times*got.Of {
-				best, shown = more, got
-			}
+	best := c
+	for more := range harder(c) {
+		if surely(shown) || ctx.Err() != nil {
+			break
+		}
+		got, err := l.Shows(ctx, more, signature, finals, finals-1)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return best, shown, err
+		}
+		if got.Times*max(shown.Of, 1) > shown.Times*got.Of {
+			best, shown = more, got
 		}
 	}
 	return best, shown, nil
-}
-
-// maxRepeat bounds how often a pressed case makes one call.
-const maxRepeat = 256
-
-func pressed(c harness.Case, times int, lasting bool) harness.Case {
-	c = c.Clone()
-	for i, s := range c.Steps {
-		switch {
-		case s.Verb == harness.VerbCall && (s.Group != 0 || s.Repeat > 1):
-			c.Steps[i].Repeat = max(s.Repeat, min(s.Times()*times, maxRepeat))
-		case s.Verb == harness.VerbInject && lasting:
-			c.Steps[i].At, c.Steps[i].For = 0, 0
-		}
-	}
-	return c.Normalize()
 }
 
 // rigour says how many of how many replays make a smaller case one that still shows it.

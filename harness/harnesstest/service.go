@@ -43,6 +43,13 @@ func (l *Life) Count(name string) int {
 	return l.counts[name]
 }
 
+// Counted returns a counter of this life.
+func (l *Life) Counted(name string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts[name]
+}
+
 // Disturbed reports whether a fault is in force on the link.
 func (l *Life) Disturbed(link string) bool {
 	l.mu.Lock()

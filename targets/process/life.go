@@ -165,7 +165,7 @@ func (i *instance) fork() (*life, error) {
 // gorace returns the settings of the race detector. The user's own come after ours and
 // win, but for where the reports go.
 func (s *System) gorace(dir, user string) string {
-	return fmt.Sprintf(`halt_on_error=0 atexit_sleep_ms=0 strip_path_prefix="%s/" %s log_path="%s"`, s.Binary.Dir, user, filepath.Join(dir, raceLog))
+	return fmt.Sprintf(`halt_on_error=0 atexit_sleep_ms=0 history_size=3 strip_path_prefix="%s/" %s log_path="%s"`, s.Binary.Dir, user, filepath.Join(dir, raceLog))
 }
 
 func (l *life) socket() string { return filepath.Join(l.dir, "agent") }
