@@ -36,12 +36,17 @@ type Result struct {
 }
 
 // Judge runs the detectors on a record, each only if the instance could show what it needs.
+// What they find in a record that is not whole counts, that they find nothing does not.
 func Judge(rec *harness.Record, ds []*harness.Detector) []Result {
 	out := make([]Result, 0, len(ds))
 	for _, d := range ds {
 		r := Result{Detector: d, Missing: d.Needs &^ rec.Build.Caps}
 		if r.Missing == 0 {
 			r.Judgement = d.Detect(rec)
+			if rec.Truncated {
+				r.Checked = 0
+				r.Unsure = append(r.Unsure, "output was dropped: the record holds only its beginning")
+			}
 		}
 		out = append(out, r)
 	}

@@ -98,7 +98,12 @@ net/http.(*conn).serve(0xc4)
 
 func TestHang(t *testing.T) {
 	t.Parallel()
-	library := strings.ReplaceAll(dump, "shop.(*Store).Count(0xc2)", "example.org/pool.(*Pool).Get(0xc2)\n\t/pool.go:1 +0x1\nshop.(*Store).Count(0xc2)")
+	library := strings.ReplaceAll(dump, "shop.(*Store).Count(0xc2)", "example.org/pool.(*Pool).Get(0xc9)\n\t/pool.go:1 +0x1\nshop.(*Store).Count(0xc2)")
+	library = strings.ReplaceAll(library, "lockSlow(0xc2)", "lockSlow(0xc9)")
+	accepting := strings.NewReplacer("net.(*conn).Read(0xc1)", "internal/poll.(*FD).Accept(0xc1)", "Reserve(0xc2)", "Count(0xc2)",
+		"store.go:10 ", "store.go:30 ", "net/http.(*conn).serve(0xc3)", "main.main()").Replace(dump)
+	computing := strings.NewReplacer("[IO wait]", "[runnable]", "Reserve(0xc2)", "Count(0xc2)", "store.go:10 ", "store.go:30 ").Replace(dump)
+	early := strings.ReplaceAll(dump, "Reserve(0xc2)", "Count(0xc2)")
 	for _, c := range []struct {
 		name          string
 		before, after string
@@ -113,6 +118,9 @@ func TestHang(t *testing.T) {
 		{name: "the waiter serves nobody", before: strings.ReplaceAll(dump, "net/http.(*conn).serve(0xc4)", "shop.work()"), after: strings.ReplaceAll(dump, "net/http.(*conn).serve(0xc4)", "shop.work()"), fault: true},
 		{name: "a library locks for itself", before: library, after: library, fault: true},
 		{name: "a library locks while nothing is injected", before: library, after: library, want: "hang: lock of example.org/pool.(*Pool)"},
+		{name: "the server waits for callers", before: accepting, after: accepting, want: "hang: lock of shop.(*Store)"},
+		{name: "the holder computes", before: computing, after: computing, want: "hang: lock in shop.(*Store).Count"},
+		{name: "it has not come to the lock", before: early, after: early, fault: true, want: "hang: lock of shop.(*Store)"},
 		{name: "another process life", before: dump, after: dump, between: harness.Exit},
 		{name: "another case", before: dump, after: dump, between: harness.Reset},
 	} {
@@ -140,6 +148,37 @@ func TestHang(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+func TestLateCallIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	yes := harness.Value{Form: harness.FormJSON, Text: "true"}
+	rec := &harness.Record{Build: harness.Build{Caps: everything}, Events: []harness.Event{
+		{Seq: 1, Kind: harness.Invoke, Lane: "a"}, {Seq: 2, Kind: harness.Invoke, Lane: "b"},
+		{Seq: 3, Kind: harness.Stuck, Lane: "a"}, {Seq: 4, Kind: harness.Stuck, Lane: "b"},
+		{Seq: 5, Kind: harness.Sample, Name: "goroutines", Args: harness.Args{{Key: "error", Value: harness.Text("no answer")}}},
+		{Seq: 6, Kind: harness.Sample, Name: "goroutines", Args: harness.Args{{Key: "error", Value: harness.Text("no answer")}}},
+		{Seq: 7, Kind: harness.Stuck, Lane: "a", Args: harness.Args{{Key: "ignored", Value: yes}}},
+		{Seq: 8, Kind: harness.Unknown, Lane: "b"},
+	}}
+	want := []string{"2 calls stuck, and no two goroutine dumps that show where"}
+	if diff := cmp.Diff(want, Hang.Detect(rec).Unsure); diff != "" {
+		t.Errorf("want -, got +\n%s", diff)
+	}
+}
+
+func TestRecordThatIsNotWholeIsNoPass(t *testing.T) {
+	t.Parallel()
+	rec := &harness.Record{
+		Build:     harness.Build{Caps: everything},
+		Truncated: true,
+		Events:    []harness.Event{{Seq: 1, Kind: harness.Invoke, Lane: "a", Name: "ok"}, {Seq: 2, Kind: harness.OK, Lane: "a", Name: "ok"}},
+	}
+	for _, r := range Judge(rec, All()) {
+		if r.Checked != 0 || len(r.Unsure) != 1 || !strings.HasPrefix(r.Unsure[0], "output was dropped: ") {
+			t.Errorf("%s: checked %d, unsure %q", r.Detector.Name, r.Checked, r.Unsure)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,7 +15,10 @@ import (
 // The proof is two goroutine dumps of one process life, some time apart. Waiting for a
 // lock past the deadline of a call is a finding whatever else goes on: the service made
 // the call wait for another one. Waiting for anything else is one only if nothing was
-// ever injected: a dependency that is disturbed may keep those waiting who asked it.
+// ever injected: a dependency that is disturbed may keep those waiting who asked it. And
+// it is none where it may be meant: a handler that sleeps, one that waits in a select,
+// which may hold a timer and the end of the request, and one whose reply has begun, as
+// that of a stream has.
 var Hang = &harness.Detector{
 	Name:    "hang",
 	Doc:     "calls wait for ever: for a lock, or while nothing is injected for anything else",
@@ -27,11 +29,14 @@ var Hang = &harness.Detector{
 
 func hang(rec *harness.Record) harness.Judgement {
 	j := harness.Judgement{Checked: returned(rec)}
-	stuck := rec.Count(harness.Stuck)
+	stuck, answered := late(rec)
 	if stuck == 0 {
 		return j
 	}
 	ds := dumps(rec)
+	if len(ds) == 0 {
+		j.Unsure = append(j.Unsure, fmt.Sprintf("%d calls stuck, and no two goroutine dumps that show where", stuck))
+	}
 	for _, d := range ds {
 		if f, found := d.locked(); found {
 			add(&j, f)
@@ -40,13 +45,32 @@ func hang(rec *harness.Record) harness.Judgement {
 	}
 	for _, d := range ds {
 		for _, f := range d.blocked() {
+			if answered > 0 {
+				j.Unsure = append(j.Unsure, "a call that was late was being answered, and which goroutine served it cannot be told")
+				return j
+			}
 			add(&j, f)
 		}
 	}
-	if len(ds) == 0 {
-		j.Unsure = append(j.Unsure, fmt.Sprintf("%d calls stuck, and no two goroutine dumps that show where", stuck))
-	}
 	return j
+}
+
+// late counts the calls that passed their deadline, and those of them whose reply had
+// begun all the same. A call that also ignored its end is recorded twice.
+func late(rec *harness.Record) (stuck, answered int) {
+	lanes := map[string]bool{}
+	for _, e := range rec.Events {
+		switch {
+		case e.Kind == harness.Invoke:
+			delete(lanes, e.Lane)
+		case e.Kind == harness.Stuck && !lanes[e.Lane]:
+			lanes[e.Lane] = true
+			stuck++
+		case e.Returned() && lanes[e.Lane] && e.Args.Int("status") != 0:
+			answered++
+		}
+	}
+	return stuck, answered
 }
 
 // pair is two dumps of one process life, taken while a call was stuck.
@@ -55,7 +79,8 @@ type pair struct {
 	disturbed bool // something was injected before
 	before    map[int64]stack.Goroutine
 	after     map[int64]stack.Goroutine
-	ids       []int64 // of those in both, sorted
+	ids       []int64           // of those in both, sorted
+	children  map[int64][]int64 // in after, by who started them
 	lines     []string
 	evidence  []uint64
 }
@@ -73,7 +98,7 @@ func dumps(rec *harness.Record) []*pair {
 			stuck, last = 0, nil
 		case e.Kind == harness.Stuck && stuck == 0:
 			stuck = e.Seq
-		case e.Kind == harness.Sample && e.Name == "goroutines" && stuck != 0:
+		case e.Kind == harness.Sample && e.Name == "goroutines" && e.Text != "" && stuck != 0:
 			if last != nil {
 				p := compare(rec.Build.Module, last.Text, e.Text)
 				p.disturbed, p.evidence = disturbed, []uint64{stuck, last.Seq, e.Seq}
@@ -89,7 +114,9 @@ func compare(module, before, after string) *pair {
 	p := &pair{module: module, lines: strings.Split(after, "\n")}
 	p.before = byID(stack.Goroutines(strings.Split(before, "\n")))
 	p.after = byID(stack.Goroutines(p.lines))
+	p.children = map[int64][]int64{}
 	for _, id := range slices.Sorted(maps.Keys(p.after)) {
+		p.children[p.after[id].Parent] = append(p.children[p.after[id].Parent], id)
 		if _, both := p.before[id]; both {
 			p.ids = append(p.ids, id)
 		}
@@ -148,6 +175,8 @@ func waitsFor(state string) string {
 		return "I/O that does not return"
 	case strings.HasPrefix(state, "chan ") || strings.HasPrefix(state, "select"):
 		return "a channel operation"
+	case state == "running" || state == "runnable":
+		return "work that goes on"
 	}
 	return "a wait (" + state + ")"
 }
@@ -162,7 +191,7 @@ func (p *pair) blocked() []harness.Finding {
 		g := p.after[id]
 		what := waitClass(g.State)
 		at := slices.IndexFunc(g.Frames, p.own)
-		if what == "" || at < 0 || !handles(g) || !p.still(id) || clients(g.Frames[:at]) {
+		if what == "" || at < 0 || !handles(g) || !p.still(id) || clients(g.Frames[:at]) || p.busy(id) {
 			continue
 		}
 		fn := g.Frames[at].Func
@@ -177,9 +206,29 @@ func (p *pair) blocked() []harness.Finding {
 	return out
 }
 
+// busy reports whether a goroutine that another one started, and may be waiting for, does
+// something or may go on by itself. So does one that such a goroutine started.
+func (p *pair) busy(id int64) bool {
+	seen := map[int64]bool{id: true}
+	for todo := []int64{id}; len(todo) > 0; todo = todo[1:] {
+		for _, child := range p.children[todo[0]] {
+			g := p.after[child]
+			if slices.ContainsFunc(g.Calls(), p.own) && (!p.still(child) || waitClass(g.State) == "") {
+				return true
+			}
+			if !seen[child] {
+				seen[child] = true
+				todo = append(todo, child)
+			}
+		}
+	}
+	return false
+}
+
+// waitClass names what a handler must not wait for without end; "" for all else.
 func waitClass(state string) string {
 	switch {
-	case strings.HasPrefix(state, "chan ") || strings.HasPrefix(state, "select"):
+	case strings.HasPrefix(state, "chan ") || state == "select (no cases)":
 		return "channel"
 	case state == "IO wait":
 		return "I/O"

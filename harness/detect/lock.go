@@ -3,6 +3,7 @@ package detect
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ func (w waiter) site() stack.Frame { return w.Frames[w.at] }
 // decides the signature:
 //
 //	hang: lock in F       F holds it, and waits for something else than a lock
-//	hang: locks in F | G  who holds them waits for another one: F and G do so
+//	hang: locks in F | G  there are several, and who holds one seems to wait for another
 //	hang: lock of T       who holds it is not to be seen, as after a return without Unlock
 //
 // T is a type, for which of its methods pile up behind a lock is up to chance. Locks of
@@ -49,13 +50,14 @@ func (p *pair) locked() (harness.Finding, bool) {
 	if len(locks) > 1 {
 		fns := crossed(locks)
 		f.Signature = "hang: locks in " + strings.Join(fns, " | ")
-		f.Title = "calls wait for each other's locks in " + stack.Short(fns[0])
+		in := stack.Short(fns[0])
 		if len(fns) > 1 {
-			f.Title += " and " + stack.Short(fns[1])
+			in += " and " + stack.Short(fns[1])
 		}
+		f.Title = fmt.Sprintf("calls wait in %s for locks that do not come free: who holds one seems to wait for another", in)
 		return f, true
 	}
-	owner := slices.Min(each(ws, func(w waiter) string { return w.owner() }))
+	owner := first(ws, waiter.owner)
 	f.Signature = "hang: lock of " + owner
 	f.Title = fmt.Sprintf("calls wait for a lock of %s, and no goroutine is seen to hold it: it may never have been released", stack.Short(owner))
 	return f, true
@@ -117,7 +119,7 @@ func lockWait(g stack.Goroutine) (waiter, bool) {
 		// The semaphore's address is not the lock's, and "0x60?" is only a guess.
 		arg, _, _ := strings.Cut(f.Args, ",")
 		if w.lock == "" && !strings.Contains(f.Func, "untime_") && strings.HasPrefix(arg, "0x") && !strings.HasSuffix(arg, "?") {
-			w.lock = arg
+			w.lock, w.known = arg, true
 		}
 		w.at++
 	}
@@ -185,7 +187,7 @@ func crossed(locks map[string][]waiter) []string {
 	}
 	var fns []string
 	for _, ws := range locks {
-		fns = append(fns, slices.Min(each(ws, func(w waiter) string { return w.site().Func })))
+		fns = append(fns, first(ws, func(w waiter) string { return w.site().Func }))
 	}
 	slices.Sort(fns)
 	fns = slices.Compact(fns)
@@ -268,6 +270,8 @@ func (s suspect) verb() string {
 	return "seems to be"
 }
 
+var closure = regexp.MustCompile(`\.func\d`)
+
 // holder returns the function that seems to hold what ws wait for, with a goroutine that
 // is in it: one that serves a call and waits for something else than a lock. It has come
 // further where others wait for the lock; or else it is the only function of the same
@@ -282,8 +286,12 @@ func (p *pair) holder(ws []waiter, several bool) (suspect, bool) {
 			continue
 		}
 		best := suspect{}
-		for _, f := range slices.Backward(g.Frames) {
-			if r := rank(f); r > best.rank && contains(p.before[id], f) {
+		innermost := slices.IndexFunc(g.Frames, p.own)
+		for i, f := range slices.Backward(g.Frames) {
+			r := rank(f)
+			// A closure around a handler leads there, no more, unless nothing is left below but the wait.
+			wrapped := r == best.rank && i > innermost && closure.MatchString(best.fn) && !closure.MatchString(f.Func)
+			if (r > best.rank || wrapped) && contains(p.before[id], f) {
 				best = suspect{r, f.Func, g}
 			}
 		}
@@ -291,7 +299,7 @@ func (p *pair) holder(ws []waiter, several bool) (suspect, bool) {
 		case best.rank == 0 || several && best.rank < sameFunction:
 		case best.rank < sameFunction && (!p.serves(g) || p.idle(g)):
 			// A worker that idles by design is of the same package or type as often as not.
-		case !p.serves(g) && g.State != "IO wait":
+		case !p.serves(g) && (g.State != "IO wait" || accepts(g)):
 		default:
 			found = append(found, best)
 		}
@@ -312,12 +320,12 @@ func (p *pair) holder(ws []waiter, several bool) (suspect, bool) {
 
 // ranking returns a function that says how much speaks for a frame as that of the holder.
 func (p *pair) ranking(ws []waiter) func(stack.Frame) int {
-	first := map[string]int{} // by function that locks, the first line that does
+	lines := map[string]int{} // by function that locks, the first line that does
 	types, packages, passed := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, w := range ws {
 		fn, line := w.site().Func, w.site().Line
-		if l, known := first[fn]; !known || line < l {
-			first[fn] = line
+		if l, known := lines[fn]; !known || line < l {
+			lines[fn] = line
 		}
 		types[stack.Receiver(fn)], packages[stack.Package(fn)] = true, true
 		for _, f := range w.Frames[w.at+1:] {
@@ -326,7 +334,7 @@ func (p *pair) ranking(ws []waiter) func(stack.Frame) int {
 	}
 	locked := objects(ws)
 	return func(f stack.Frame) int {
-		line, locks := first[f.Func]
+		line, locks := lines[f.Func]
 		switch {
 		case !p.own(f) || passed[f.Func] && !locks || locks && f.Line < line:
 			return 0
@@ -341,6 +349,11 @@ func (p *pair) ranking(ws []waiter) func(stack.Frame) int {
 		}
 		return 0
 	}
+}
+
+// accepts reports whether a goroutine waits for the next caller of a server.
+func accepts(g stack.Goroutine) bool {
+	return slices.ContainsFunc(g.Frames, func(f stack.Frame) bool { return f.Func == "internal/poll.(*FD).Accept" })
 }
 
 // idle reports whether a goroutine does nothing, or waits as those do that have nothing
@@ -368,10 +381,11 @@ func goroutines(ws []waiter) []stack.Goroutine {
 	return out
 }
 
-func each[T any](ws []waiter, f func(waiter) T) []T {
-	out := make([]T, len(ws))
+// first returns the first name by the alphabet that f gives the waiters.
+func first(ws []waiter, f func(waiter) string) string {
+	out := make([]string, len(ws))
 	for i, w := range ws {
 		out[i] = f(w)
 	}
-	return out
+	return slices.Min(out)
 }

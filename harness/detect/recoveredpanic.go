@@ -68,6 +68,16 @@ func recoveries(rec *harness.Record) []recovery {
 	return out
 }
 
+// aborts reports whether a handler was seen to hang up on purpose.
+func aborts(rec *harness.Record) bool {
+	for _, s := range streams(rec) {
+		if slices.ContainsFunc(printedBy(s), recovery.aborted) {
+			return true
+		}
+	}
+	return false
+}
+
 func printedBy(s *stream) []recovery {
 	var out []recovery
 	for _, g := range stack.Goroutines(s.lines) {

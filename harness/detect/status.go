@@ -9,6 +9,10 @@ import (
 
 // Status finds replies that the description rules out, and replies that never came, while
 // nothing had been injected.
+//
+// A handler that panics with http.ErrAbortHandler hangs up on purpose. Where something
+// printed that panic, its silence is no finding; net/http itself does not, and then the
+// caller cannot tell it from a reply that was lost.
 var Status = &harness.Detector{
 	Name:    "status",
 	Doc:     "a call is answered with a status that the description does not allow, or not at all, while nothing is injected",
@@ -18,8 +22,9 @@ var Status = &harness.Detector{
 
 func status(rec *harness.Record) harness.Judgement {
 	var j harness.Judgement
-	recovered := len(recoveries(rec)) > 0
-	gone := len(crashes(rec)) > 0 // the service ended, before or after the reply
+	// What explains a reply may come after it, and be among what was dropped.
+	recovered := rec.Truncated || len(recoveries(rec)) > 0
+	gone := rec.Truncated || len(crashes(rec)) > 0 || aborts(rec) // the service ended, or hung up on purpose
 	for _, e := range rec.Events {
 		gone = gone || unexpected(e)
 	}

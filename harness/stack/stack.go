@@ -135,7 +135,7 @@ func parseCall(line string) (Frame, bool) {
 		return Frame{}, false
 	}
 	f := Frame{Func: shorten(line[:open]), Args: line[open+1 : len(line)-1]}
-	if strings.ContainsAny(f.Func, " \t\"'{}=:,;<>") || f.Func != "panic" && !strings.Contains(f.Func, ".") {
+	if strings.ContainsAny(f.Func, " \t\r\"'{}=:,;<>") || f.Func != "panic" && !strings.Contains(f.Func, ".") {
 		return Frame{}, false
 	}
 	return f, true
