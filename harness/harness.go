@@ -152,7 +152,9 @@ const Service = "service"
 // Proc is the process tree of one part of a target.
 type Proc interface {
 	// Kill ends the whole tree at once, as a crash does, and returns how many
-	// processes that were. Restart brings the part back and waits until it is ready.
+	// processes that were. Restart brings the part back and waits until it is ready; it
+	// does nothing where the part runs, and may be there together with an error, since
+	// something may have ended.
 	Kill(context.Context) (n int, restart func(context.Context) error, err error)
 	// Pause stops the whole tree and returns how many processes were then seen stopped.
 	Pause(context.Context) (n int, resume func(context.Context) error, err error)

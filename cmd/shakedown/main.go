@@ -19,6 +19,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/gate"
 	"github.com/shakedown-go/shakedown/harness/report"
+	"github.com/shakedown-go/shakedown/targets/process"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -49,6 +50,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		if r := recover(); r != nil {
 			fmt.Fprintf(stderr, "shakedown: internal error: %v\n%s", r, debug.Stack())
 			code = exitInternal
+			if err := process.Abort(); err != nil {
+				fmt.Fprintf(stderr, "shakedown: %v\n", err)
+			}
 		}
 	}()
 	ctx, stop := interruptible(context.Background(), stderr)
@@ -115,7 +119,10 @@ func interruptible(ctx context.Context, stderr io.Writer) (context.Context, func
 				return
 			case s := <-signals:
 				if ctx.Err() != nil && s == os.Interrupt {
-					os.Exit(exitAborted) // children die with the harness
+					if err := process.Abort(); err != nil {
+						fmt.Fprintf(stderr, "shakedown: %v\n", err)
+					}
+					os.Exit(exitAborted)
 				}
 			}
 			fmt.Fprintln(stderr, "shakedown: healing and stopping; interrupt again to abort")

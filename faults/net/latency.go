@@ -18,8 +18,8 @@ var Latency = &harness.Fault{
 	Params: []harness.Param{
 		onLink,
 		direction("down", "up", "both"),
-		{Name: "delay", Doc: "how long", Default: "100ms", Domain: harness.Durations(time.Millisecond, 30*time.Second)},
-		{Name: "jitter", Doc: "give or take so much, uniformly; bytes stay in order", Default: "0s", Domain: harness.Durations(0, 30*time.Second)},
+		{Name: "delay", Doc: "how long", Default: "100ms", Domain: harness.Durations(time.Millisecond, 5*time.Second)},
+		{Name: "jitter", Doc: "give or take so much, uniformly; bytes stay in order", Default: "0s", Domain: harness.Durations(0, 5*time.Second)},
 	},
 	Inject: latency,
 }

@@ -21,22 +21,22 @@ func injection(n int, heal func(context.Context) error) harness.Injection {
 	}
 }
 
-// end kills the process that args name. Start brings it back. Where the kill has failed
-// when something may have ended already, start reports that once it has been tried.
-func end(ctx context.Context, w harness.World, args harness.Args) (n int, start func(context.Context) error, err error) {
+// end kills the process that args name, and returns how many processes that were and what
+// brings it back. Where the kill has failed, but something may have ended, the latter
+// reports the failure.
+func end(ctx context.Context, w harness.World, args harness.Args) (int, func(context.Context) error, error) {
 	name := args.Text("proc")
 	p, err := w.Proc(name)
 	if err != nil {
 		return 0, nil, err
 	}
-	n, start, err = p.Kill(ctx)
-	switch {
-	case err == nil:
+	n, start, err := p.Kill(ctx)
+	if err == nil {
 		return n, start, nil
-	case start == nil:
-		return 0, nil, fmt.Errorf("kill %s: %w", name, err)
 	}
-	return n, func(ctx context.Context) error {
-		return errors.Join(fmt.Errorf("kill %s: %w", name, err), start(ctx))
-	}, nil
+	err = fmt.Errorf("kill %s: %w", name, err)
+	if start == nil {
+		return 0, nil, err
+	}
+	return n, func(ctx context.Context) error { return errors.Join(err, start(ctx)) }, nil
 }

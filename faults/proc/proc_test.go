@@ -21,10 +21,20 @@ type tree struct {
 	cmd    *exec.Cmd
 	pids   [2]string // of the shell and of its child
 	starts int
-	broken error // what its methods return
+	broken error // what its methods return, and nothing is done
+	late   error // what Kill returns when it has killed
+	down   int   // how many starts fail
 }
 
+// start does nothing where it runs.
 func (p *tree) start(ctx context.Context) error {
+	if p.cmd != nil && p.cmd.ProcessState == nil {
+		return nil
+	}
+	if p.down > 0 {
+		p.down--
+		return errNotReady
+	}
 	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), "sh", "-c", "sleep 600 & echo $$ $!; wait")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := p.cmd.StdoutPipe()
@@ -43,7 +53,10 @@ func (p *tree) start(ctx context.Context) error {
 func (p *tree) signal(s syscall.Signal) error { return syscall.Kill(-p.cmd.Process.Pid, s) }
 
 func (p *tree) Kill(context.Context) (int, func(context.Context) error, error) {
-	err := errors.Join(p.broken, p.signal(syscall.SIGKILL))
+	if p.broken != nil {
+		return 0, nil, p.broken
+	}
+	err := errors.Join(p.late, p.signal(syscall.SIGKILL))
 	p.cmd.Wait()
 	return len(p.pids), p.start, err
 }
@@ -68,6 +81,8 @@ func (p *tree) states() string {
 	}
 	return out
 }
+
+var errNotReady = errors.New("it is not ready")
 
 type world struct{ p *tree }
 
@@ -138,6 +153,58 @@ func TestProcessFaults(t *testing.T) {
 			}
 			if _, err := tt.fault.Inject(t.Context(), world{p}, args.Set("proc", harness.Text("cache")), nil); err == nil {
 				t.Error("a process that there is not: no error")
+			}
+		})
+	}
+}
+
+func TestWhatWasEndedIsStartedByTheHeal(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("process states are read from /proc")
+	}
+	late := errors.New("its output did not end")
+	tests := []struct {
+		name   string
+		fault  *harness.Fault
+		late   error
+		down   int
+		during string
+		heal   error
+	}{
+		{"restart, the start fails", proc.Restart, nil, 1, "--", nil},
+		{"restart, the start fails twice", proc.Restart, nil, 2, "--", errNotReady},
+		{"restart, the kill is late", proc.Restart, late, 0, "SS", late},
+		{"restart, both", proc.Restart, late, 1, "--", late},
+		{"kill, late", proc.Kill, late, 0, "--", late},
+		{"kill, the start fails", proc.Kill, nil, 1, "--", errNotReady},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := &tree{}
+			if err := p.start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				p.signal(syscall.SIGKILL)
+				p.cmd.Wait()
+			})
+			p.late, p.down = tt.late, tt.down
+			inj, err := tt.fault.Inject(t.Context(), world{p}, harness.Args{{Key: "proc", Value: harness.Text("db")}}, nil)
+			if err != nil {
+				t.Fatalf("it was ended, but is not in force: %v", err)
+			}
+			eventually(t, p, tt.during)
+			if n := inj.Acted(); n != 2 {
+				t.Errorf("acted on %d processes", n)
+			}
+			err = inj.Heal(t.Context())
+			if !errors.Is(err, tt.heal) || tt.heal == nil && err != nil {
+				t.Errorf("the heal says %v, want %v", err, tt.heal)
+			}
+			if !errors.Is(err, errNotReady) {
+				eventually(t, p, "SS")
 			}
 		})
 	}

@@ -165,7 +165,7 @@ func (s *Source) faults() []harness.Step {
 		switch {
 		case step.Args.Text("proc") == harness.Service: // while it is away, nothing can be learned
 			step.For = between(s.rng, 10*time.Millisecond, brief)
-		case s.rng.IntN(4) > 0:
+		case s.rng.IntN(3) > 0:
 			step.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
 		}
 		if s.rng.IntN(3) == 0 {
@@ -243,6 +243,7 @@ type builder struct {
 	slow  bool    // calls may take long
 	busy  bool    // calls must go on until a fault begins
 	made  []made
+	drawn map[string][]harness.Value // by parameter
 }
 
 // made is a labelled call whose reply can be referred to.
@@ -269,8 +270,12 @@ func (b *builder) group(focus []*harness.Op) {
 	var group, first []harness.Step
 	for i, lane := range b.lanes {
 		if collide && i > 0 {
+			cross := b.rng.IntN(2) == 0
 			for _, s := range first {
 				s.Lane, s.Label = lane, ""
+				if cross {
+					s.Args = b.crossed(s)
+				}
 				group = append(group, s)
 			}
 			continue
@@ -285,6 +290,29 @@ func (b *builder) group(focus []*harness.Op) {
 		}
 	}
 	b.add(group)
+}
+
+// crossed returns the arguments of a call with two that come from the same place swapped:
+// what one lane does from here to there, another does from there to here.
+func (b *builder) crossed(s harness.Step) harness.Args {
+	args := slices.Clone(s.Args)
+	params := b.t.Op(s.Name).Params
+	from := func(key string) []string {
+		i := slices.IndexFunc(params, func(p harness.Param) bool { return p.Name == key })
+		if i < 0 {
+			return nil
+		}
+		return params[i].From
+	}
+	for i := range args {
+		for j := range i {
+			if f := from(args[i].Key); len(f) > 0 && slices.Equal(f, from(args[j].Key)) {
+				args[i].Value, args[j].Value = args[j].Value, args[i].Value
+				return args
+			}
+		}
+	}
+	return args
 }
 
 // add appends steps as one group.
@@ -305,7 +333,11 @@ func (b *builder) call(op *harness.Op, lane string, depth int) harness.Step {
 		if p.Optional && b.rng.IntN(2) == 0 {
 			continue
 		}
-		s.Args = append(s.Args, harness.Arg{Key: p.Name, Value: b.value(p, lane, depth)})
+		v := b.value(p, lane, depth)
+		if taken := func(a harness.Arg) bool { return a.Value == v }; v.Form == harness.FormRef && slices.ContainsFunc(s.Args, taken) {
+			v = b.value(p, lane, depth) // two references of a call are mostly two things
+		}
+		s.Args = append(s.Args, harness.Arg{Key: p.Name, Value: v})
 	}
 	return s
 }
@@ -319,10 +351,17 @@ func (b *builder) value(p harness.Param, lane string, depth int) harness.Value {
 	if p.Domain == nil {
 		return harness.Int(int64(b.rng.IntN(10)))
 	}
+	if old := b.drawn[p.Name]; len(old) > 0 && b.rng.IntN(3) == 0 {
+		return old[b.rng.IntN(len(old))] // what comes again has consequences
+	}
 	v := p.Domain.Draw(b.rng)
 	for b.rng.Float64() < b.slip {
 		v = p.Domain.Mutate(b.rng, v)
 	}
+	if b.drawn == nil {
+		b.drawn = map[string][]harness.Value{}
+	}
+	b.drawn[p.Name] = append(b.drawn[p.Name], v)
 	return v
 }
 

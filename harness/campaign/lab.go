@@ -82,7 +82,7 @@ func (l *Lab) Shows(ctx context.Context, c harness.Case, signature string, n, en
 const (
 	confirms = 5  // to show a finding again; three are enough
 	finals   = 10 // of the minimal case
-	joins    = 2  // of a harder case, or one with a part of its epoch before it
+	again    = 3  // of a harder case, or one with a part of its epoch before it
 )
 
 // Prove confirms a finding, makes its case minimal, and measures how surely that shows it,
@@ -140,20 +140,24 @@ func (l *Lab) confirm(ctx context.Context, bug harness.Bug, prefix []harness.Cas
 		return bug.Case, alone, err
 	}
 	for more := range harder(bug.Case) {
-		shown, err := l.Shows(ctx, more, bug.Signature, joins, 1)
-		if err != nil || shown.Times > 0 {
+		shown, err := l.Shows(ctx, more, bug.Signature, again, 1)
+		if shown.Times > 0 {
 			return more, shown, err
 		}
-		alone.Of += shown.Of
+		if alone.Of += shown.Of; err != nil {
+			return bug.Case, alone, err
+		}
 	}
 	for n := 1; n/2 < len(prefix); n *= 2 {
 		last := prefix[max(len(prefix)-n, 0):]
 		joined := harness.Join(append(last[:len(last):len(last)], bug.Case)...)
-		shown, err := l.Shows(ctx, joined, bug.Signature, joins, 1)
-		if err != nil || shown.Times > 0 {
+		shown, err := l.Shows(ctx, joined, bug.Signature, again, 2)
+		if shown.Times > 1 { // once may be chance, and the prefix is no part of it
 			return joined, shown, err
 		}
-		alone.Of += shown.Of
+		if alone.Of += shown.Of; err != nil {
+			return bug.Case, alone, err
+		}
 	}
 	return bug.Case, alone, nil
 }

@@ -46,7 +46,7 @@ func Proof(w io.Writer, b harness.Bug, replay string) {
 	n := 0
 	for line := range strings.Lines(b.Case.String()) {
 		if n++; n <= maxLines {
-			fmt.Fprintf(w, "       | %s", Clean(line))
+			fmt.Fprintf(w, "       | %s\n", cut(Clean(strings.TrimSuffix(line, "\n")), maxWidth))
 		}
 	}
 	if n > maxLines {
@@ -55,8 +55,19 @@ func Proof(w io.Writer, b harness.Bug, replay string) {
 	fmt.Fprintf(w, "       %s; %s; %s\n       replay: %s\n", size(b), shown(b), needs(b.Case), replay)
 }
 
-// maxLines bounds how much of a case is printed.
-const maxLines = 20
+// The bounds of how much of a case is printed: the file has all of it.
+const (
+	maxLines = 20
+	maxWidth = 200
+)
+
+// cut shortens a line.
+func cut(s string, width int) string {
+	if r := []rune(s); len(r) > width {
+		return string(r[:width]) + fmt.Sprintf("... (%d characters)", len(r))
+	}
+	return s
+}
 
 // shown says how often a case showed its bug.
 func shown(b harness.Bug) string {
@@ -81,10 +92,13 @@ func needs(c harness.Case) string {
 	if c.Concurrent() {
 		parts[1] += " at once"
 	}
-	if f := c.Faults(); len(f) > 0 {
-		parts = append(parts, strings.Join(f, " and "))
-	} else {
+	switch f := c.Faults(); {
+	case len(f) == 0:
 		parts = append(parts, "no fault")
+	case len(f) < 4:
+		parts = append(parts, strings.Join(f, " and "))
+	default:
+		parts = append(parts, count(len(f), "fault"))
 	}
 	return "needs " + strings.Join(parts, ", ")
 }

@@ -32,7 +32,7 @@ type fake struct {
 
 func (f *fake) Rung() string { return "fake@1" }
 
-func (f *fake) Start(_ context.Context, emit func(harness.Event)) (providers.Dependency, error) {
+func (f *fake) Start(_ context.Context, _ string, emit func(harness.Event)) (providers.Dependency, error) {
 	if f.refuses != nil {
 		return nil, f.refuses
 	}
@@ -98,7 +98,7 @@ func nobody(harness.Event) {}
 func TestDependenciesComeUpBehindLinks(t *testing.T) {
 	t.Parallel()
 	f := &fake{}
-	e, err := bringUp(t.Context(), []dependency{{name: "db", Provider: f}}, nobody)
+	e, err := bringUp(t.Context(), []dependency{{name: "db", Provider: f}}, "", nobody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestFailureToBringUpLeavesNothing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			good := &fake{}
-			_, err := bringUp(t.Context(), []dependency{{name: "bad", Provider: tt.bad}, {name: "good", Provider: good}}, nobody)
+			_, err := bringUp(t.Context(), []dependency{{name: "bad", Provider: tt.bad}, {name: "good", Provider: good}}, "", nobody)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
@@ -169,7 +169,7 @@ func withStore(t *testing.T, f *fake) *System {
 	t.Helper()
 	s := open(t, file(t, "plain"), Options{})
 	s.deps = []dependency{{name: "db", Provider: f}}
-	env, err := bringUp(t.Context(), s.deps, s.tap.emit)
+	env, err := bringUp(t.Context(), s.deps, s.scratch.dir, s.tap.emit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestServiceWithARedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, addr, _ := strings.Cut(get(t, i, "/env", time.Second), "\nCACHE=")
+	_, addr, _ := strings.Cut(get(t, i, "/env", 5*time.Second), "\nCACHE=")
 	addr, _, _ = strings.Cut(addr, "\n")
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -82,14 +82,12 @@ func (i *instance) Reset(ctx context.Context) error { return i.env.reset(ctx) }
 
 // Quiesce implements harness.Instance.
 func (i *instance) Quiesce(ctx context.Context) (worn string, err error) {
-	l, worn := i.life()
-	if l == nil {
+	if l, _ := i.life(); l == nil {
 		i.wear("the service is down")
-		_, worn = i.life()
-		return worn, nil
+	} else {
+		err = i.settle(ctx, l)
+		l.races.read()
 	}
-	err = i.settle(ctx, l)
-	l.races.read()
 	_, worn = i.life()
 	return worn, err
 }

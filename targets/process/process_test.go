@@ -98,13 +98,29 @@ func main() {
 	})
 	http.HandleFunc("GET /stuck", func(w http.ResponseWriter, r *http.Request) { waitForGodot(r) })
 	http.HandleFunc("GET /spawn", func(w http.ResponseWriter, r *http.Request) {
-		c := exec.Command("sleep", "1000")
+		c := exec.Command("sh", "-c", "trap '' TERM; exec sleep 1000")
 		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := c.Start(); err != nil {
 			panic(err)
 		}
 		fmt.Fprint(w, c.Process.Pid)
 	})
+	http.HandleFunc("GET /flood", func(w http.ResponseWriter, r *http.Request) {
+		line := []byte(strings.Repeat("x", 1<<16-1) + "\n")
+		for range 1100 {
+			os.Stdout.Write(line)
+		}
+		go func() { panic("after the flood") }()
+		time.Sleep(time.Minute)
+	})
+	if mode == "panics at the end" {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		go func() {
+			<-c
+			panic("not like this")
+		}()
+	}
 	if mode == "graceful" {
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
@@ -122,8 +138,14 @@ func main() {
 func waitForGodot(r *http.Request) { <-r.Context().Done() }
 `
 
+// homeVar tells a test that was started again as a harness where home is.
+const homeVar = "PROCESS_TEST_HOME"
+
 // home is where the service's module and its binaries are for all tests.
 var home = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv(homeVar); dir != "" {
+		return dir, nil
+	}
 	dir, err := os.MkdirTemp("", "process-test-")
 	if err != nil {
 		return "", err
@@ -142,7 +164,7 @@ var home = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := home(); err == nil {
+	if dir, err := home(); err == nil && os.Getenv(homeVar) == "" {
 		os.RemoveAll(dir)
 	}
 	os.Exit(code)
@@ -178,12 +200,13 @@ func open(t *testing.T, f *spec.File, o Options) *System {
 	if err != nil {
 		t.Fatal(err)
 	}
+	scratch := s.scratch.dir
 	t.Cleanup(func() {
 		if err := s.Close(t.Context()); err != nil {
 			t.Errorf("close: %v", err)
 		}
-		if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s is still there: %v", s.dir, err)
+		if _, err := os.Stat(scratch); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", scratch, err)
 		}
 	})
 	return s
@@ -379,6 +402,66 @@ func TestLastRaceReportComesBeforeTheExit(t *testing.T) {
 	}
 	if last := l.events[len(l.events)-1]; last.Kind != harness.Exit || last.Args.Text("expected") != "true" {
 		t.Errorf("last event %+v", last)
+	}
+}
+
+func TestPanicWhileBeingStoppedIsHandedOver(t *testing.T) {
+	t.Parallel()
+	i, l := running(t, open(t, file(t, "panics at the end"), Options{}))
+	if err := i.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(l.lines("crash"), "\n"); !strings.HasPrefix(text, "panic: not like this\n") {
+		t.Errorf("crash output: %q", text)
+	}
+	if last := l.events[len(l.events)-1]; last.Kind != harness.Exit || last.Value != 2 {
+		t.Errorf("last event %+v", last)
+	}
+}
+
+func TestFloodLeavesThePanicAndWearsTheInstance(t *testing.T) {
+	t.Parallel()
+	i, l := running(t, open(t, file(t, "plain"), Options{}))
+	get(t, i, "/flood", 10*time.Second)
+	if worn := quiesce(t, i); worn != "it has printed more than is read" {
+		t.Errorf("worn: %q", worn)
+	}
+	if text := strings.Join(l.lines("crash"), "\n"); !strings.HasPrefix(text, "panic: after the flood\n") {
+		t.Errorf("crash output: %q", text)
+	}
+	dropped := 0
+	for _, e := range l.events {
+		if e.Args.Text("dropped") == "true" {
+			dropped++
+		}
+	}
+	if dropped != 1 {
+		t.Errorf("%d events say that output was dropped", dropped)
+	}
+}
+
+func TestRaceReportsBeyondTheBoundAreDroppedAndSaidOnce(t *testing.T) {
+	t.Parallel()
+	l := &log{}
+	r := &races{dir: t.TempDir(), emit: l.emit}
+	line := strings.Repeat("x", 1<<10-1) + "\n"
+	for n, size := range []int{maxRaceBytes / len(line), 1, 1} {
+		f, err := os.OpenFile(filepath.Join(r.dir, raceLog+".1"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(strings.Repeat(line, size)); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		r.read()
+		want := maxRaceBytes/len(line) + min(n, 1)
+		if got := len(l.events); got != want {
+			t.Errorf("after %d: %d events, want %d", n, got, want)
+		}
+		if last := l.events[len(l.events)-1]; last.Lane != "race" || (last.Args.Text("dropped") == "true") != (n > 0) {
+			t.Errorf("after %d: %+v", n, last)
+		}
 	}
 }
 
@@ -613,11 +696,28 @@ func TestCancelledStartLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	l := &log{}
-	if _, err := s.Target.Start(ctx, harness.Setup{Emit: l.emit}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Target.Start(ctx, harness.Setup{Emit: l.emit}); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "interrupted while starting the service: ") {
 		t.Errorf("got %v", err)
 	}
 	if got := l.lines(""); !slices.Equal(got, []string{"signal: killed"}) {
 		t.Errorf("exits %q", got)
+	}
+}
+
+func TestInterruptedOpenSaysSo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := file(t, "plain")
+	f.Dependencies = map[string]spec.Dependency{"cache": {Engine: "redis"}}
+	for _, f := range []*spec.File{file(t, "plain"), f} {
+		_, err := Open(ctx, f, Options{Cache: t.TempDir()})
+		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "interrupted while building the service") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := Open(ctx, &spec.File{}, Options{}); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("a mistake that has nothing to do with it: %v", err)
 	}
 }
 

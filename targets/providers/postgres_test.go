@@ -347,7 +347,7 @@ func TestPostgresTwoAtOnceFromAnEmptyCache(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			d, err := p.Start(t.Context(), nil)
+			d, err := p.Start(t.Context(), scratch(t), nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -435,13 +435,12 @@ func TestPostgresFailedStartLeavesNothing(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(tmp), 0o755); err != nil { // for the user that root becomes
 		t.Fatal(err)
 	}
-	t.Setenv("TMPDIR", tmp)
 	t.Setenv("XDG_CACHE_HOME", "/dev/null/none") // cannot be written, which must not matter
 	p, err := Choose(t.Context(), "db", spec.Dependency{Engine: "postgres", Init: "schema.sql"}, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Start(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "schema.sql:1") {
+	if _, err := p.Start(t.Context(), tmp, nil); err == nil || !strings.Contains(err.Error(), "schema.sql:1") {
 		t.Errorf("with a bad init: %v", err)
 	}
 	script := "#!/bin/sh\necho 'the disk is made of cheese' >&2; exit 3\n"
@@ -449,7 +448,7 @@ func TestPostgresFailedStartLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = localPostgres{name: "db", found: found{filepath.Join(bin, "postgres"), "99"}}
-	if _, err := p.Start(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "initdb: exit status 3\n\tthe disk is made of cheese") {
+	if _, err := p.Start(t.Context(), tmp, nil); err == nil || !strings.Contains(err.Error(), "initdb: exit status 3\n\tthe disk is made of cheese") {
 		t.Errorf("with a bad initdb: %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(tmp, "*")); len(left) > 0 {
@@ -469,7 +468,7 @@ func TestPostgresURL(t *testing.T) {
 	if !strings.HasPrefix(p.Rung(), "url@") {
 		t.Errorf("rung %s", p.Rung())
 	}
-	d, err := p.Start(t.Context(), nil)
+	d, err := p.Start(t.Context(), scratch(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

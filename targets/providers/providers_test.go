@@ -37,7 +37,7 @@ func start(t testing.TB, dep spec.Dependency, dir string) Dependency {
 		t.Fatal(err)
 	}
 	var out output
-	d, err := p.Start(t.Context(), out.emit)
+	d, err := p.Start(t.Context(), scratch(t), out.emit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +50,24 @@ func start(t testing.TB, dep spec.Dependency, dir string) Dependency {
 		}
 	})
 	return d
+}
+
+// scratch makes a directory that every user gets through.
+func scratch(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "providers-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil { // what was started in it has removed its own
+			t.Error(err, os.RemoveAll(dir))
+		}
+	})
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 type output struct {

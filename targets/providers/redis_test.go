@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -369,8 +371,68 @@ func TestServerThatDiesAtOnceIsQuoted(t *testing.T) {
 	program(t, bin, "redis-server", "cannot: the moon is full")
 	p := localRedis{"cache", found{bin + "/redis-server", "7"}}
 	began := time.Now()
-	_, err := p.Start(t.Context(), nil)
+	_, err := p.Start(t.Context(), scratch(t), nil)
 	if err == nil || !strings.Contains(err.Error(), "the moon is full") || time.Since(began) > 5*time.Second {
 		t.Errorf("after %v: %v, want its last words at once", time.Since(began), err)
+	}
+}
+
+// TestKillThatFailsIsFollowedUp holds back the end of a killed server for longer than is
+// waited for.
+func TestKillThatFailsIsFollowedUp(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	for _, stop := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stop=%t", stop), func(t *testing.T) {
+			t.Parallel()
+			p, err := Choose(t.Context(), "dep", spec.Dependency{Engine: "redis", Provide: "local"}, ".")
+			if err != nil {
+				t.Fatal(err)
+			}
+			held := make(chan struct{})
+			release := sync.OnceFunc(func() { close(held) })
+			d, err := p.Start(t.Context(), scratch(t), func(e harness.Event) {
+				if e.Kind == harness.Exit {
+					<-held
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := d.(*redisServer).server
+			t.Cleanup(func() {
+				release()
+				if err := d.Stop(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+			if stop {
+				if err := d.Stop(t.Context()); err == nil {
+					t.Error("the stop says nothing of the kill that failed")
+				}
+				if _, err := os.Stat(s.dir); !os.IsNotExist(err) {
+					t.Errorf("%s is still there: %v", s.dir, err)
+				}
+				l, err := net.Listen("tcp", d.Addr())
+				if err != nil {
+					t.Fatalf("the port was not given back: %v", err)
+				}
+				l.Close()
+				return
+			}
+			_, restart, err := s.Kill(t.Context())
+			if err == nil || restart == nil {
+				t.Fatalf("Kill = %v, and a way back: %t", err, restart != nil)
+			}
+			release()
+			for range 2 {
+				if err := restart(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := speak(t, dial(t, d.Addr()), "PING", time.Second); got != "+PONG" {
+				t.Errorf("PING = %q", got)
+			}
+		})
 	}
 }

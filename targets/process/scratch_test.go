@@ -1,0 +1,219 @@
+package process
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/spec"
+)
+
+func listing(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+func TestSweepRemovesOnlyWhatDeadHarnessesLeft(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	for _, name := range []string{"shakedown-1-0-23", "shakedown-out", "shakedown-1-0-x", "ashakedown-1-0-23"} {
+		if err := os.MkdirAll(filepath.Join(parent, name, "data"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, err := range map[string]error{
+		"shakedown-1-0-24": os.WriteFile(filepath.Join(parent, "shakedown-1-0-24"), nil, 0o600),
+		"shakedown-1-0-25": os.Symlink(parent, filepath.Join(parent, "shakedown-1-0-25")),
+	} {
+		if err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	s, err := newScratch(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sweep(parent)
+	want := []string{"ashakedown-1-0-23", "shakedown-1-0-24", "shakedown-1-0-25", "shakedown-1-0-x", filepath.Base(s.dir), "shakedown-out"}
+	slices.Sort(want)
+	if got := listing(t, parent); !slices.Equal(got, want) {
+		t.Errorf("left: %q, want %q", got, want)
+	}
+	if st, err := os.Stat(s.dir); err != nil || st.Mode().Perm() != 0o711 {
+		t.Errorf("%v, %v", st, err)
+	}
+	for range 2 {
+		if err := s.remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := listing(t, parent); len(got) != len(want)-1 {
+		t.Errorf("left: %q", got)
+	}
+}
+
+func TestScratchIsLockedByOne(t *testing.T) {
+	t.Parallel()
+	s, err := newScratch(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := s.dir
+	if _, err := lockScratch(dir); !errors.Is(err, syscall.EWOULDBLOCK) {
+		t.Errorf("a second lock: %v", err)
+	}
+	if err := s.remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := lockScratch(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the lock of what is gone: %v", err)
+	}
+}
+
+func TestScratchLeavesRoomForSockets(t *testing.T) {
+	t.Parallel()
+	longest := strings.Repeat("p", maxParent) + "/shakedown-4194304-999999999999-4294967295/99999/agent"
+	if len(longest) > 104 { // of sun_path, which is shortest on macOS
+		t.Errorf("a path may have %d bytes", len(longest))
+	}
+	if p := scratchParent(); len(p) > maxParent {
+		t.Errorf("the parent is %s", p)
+	}
+}
+
+// TestHarness is no test: it is what the tests below start as a harness of its own. It
+// says what it has started, and then waits to be told to abort.
+func TestHarness(t *testing.T) {
+	if os.Getenv(homeVar) == "" {
+		t.Skip("it is started by other tests")
+	}
+	f := file(t, "plain")
+	f.Dependencies = map[string]spec.Dependency{"cache": {Engine: "redis"}}
+	dir, err := home()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), f, Options{Cache: filepath.Join(dir, "cache")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.Target.Start(t.Context(), harness.Setup{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := in.(*instance)
+	fmt.Println("started", get(t, i, "/pid", 5*time.Second), get(t, i, "/spawn", 5*time.Second), s.scratch.dir)
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := Abort(); err != nil {
+		t.Fatal(err)
+	}
+	os.Exit(130)
+}
+
+// another starts a harness and returns it with the processes and the directory it has.
+func another(t *testing.T) (cmd *exec.Cmd, abort func(), pids []int, dir string) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux shows what descends from a harness")
+	}
+	at, err := home()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, file(t, "plain"), Options{}) // builds it for all
+	cmd = exec.Command(os.Args[0], "-test.run=^TestHarness$", "-test.v")
+	cmd.Env = append(os.Environ(), homeVar+"="+at)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		for _, pid := range pids {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	var said []string
+	for sc := bufio.NewScanner(out); sc.Scan(); {
+		said = append(said, sc.Text())
+		if words := strings.Fields(sc.Text()); len(words) == 4 && words[0] == "started" {
+			for _, w := range words[1:3] {
+				pid, err := strconv.Atoi(w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				pids = append(pids, pid)
+			}
+			return cmd, func() { fmt.Fprintln(in) }, pids, words[3]
+		}
+	}
+	t.Fatalf("the harness did not start: %q", said)
+	return
+}
+
+func TestAbortLeavesNothing(t *testing.T) {
+	t.Parallel()
+	cmd, abort, pids, dir := another(t)
+	began := time.Now()
+	abort()
+	cmd.Wait()
+	took := time.Since(began)
+	if code := cmd.ProcessState.ExitCode(); code != 130 || took > 2*time.Second {
+		t.Errorf("exit code %d after %v", code, took)
+	}
+	for _, pid := range pids {
+		gone(t, pid)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", dir, err)
+	}
+}
+
+func TestNextOpenSweepsWhatAKilledHarnessLeft(t *testing.T) {
+	t.Parallel()
+	cmd, _, pids, dir := another(t)
+	cmd.Process.Kill()
+	cmd.Wait()
+	until(t, "the service is gone", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pids[0]))
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
+	open(t, file(t, "plain"), Options{})
+	gone(t, pids[1])
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", dir, err)
+	}
+	if err := child.Sweep(child.Harness()); err != nil {
+		t.Error(err)
+	}
+}
