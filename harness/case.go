@@ -26,6 +26,7 @@ const (
 	VerbInject             // the nemesis injects a fault
 	VerbHeal               // the nemesis heals it
 	VerbReset              // stores, links and sessions go back to the start, as between two cases
+	VerbWait               // nothing is done for a while: what runs by itself gets its turn
 )
 
 // Step is one planned line.
@@ -38,7 +39,7 @@ type Step struct {
 	Group  int           // steps with the same number are released together; 0 is alone
 	Repeat int           // calls only: how often; 0 is once
 	At     time.Duration // inject only: so long after the step's turn
-	For    time.Duration // inject only: heal after so long; 0 is at the end of the case
+	For    time.Duration // inject: heal after so long, 0 is at the end of the case; wait: how long
 }
 
 // Times is how often the step is done.

@@ -19,6 +19,7 @@ o1: a create_order body.items.0.sku="s1" body.items.0.qty=2 header.Idempotency-K
 p1: a pay path.order={{o1.id}} header.Idempotency-Key="p1" &
 b pay path.order={{o1.id}} note="for {{o1.id}}" *20
 - lag
+wait 300ms
 reset
 a raw body!="{\"a\":\x00" deep={"a":[1,2,{"b":null}]} body."a.b".0=true
 `
@@ -32,7 +33,7 @@ func TestCaseFileReadsAsItIsWritten(t *testing.T) {
 	if diff := cmp.Diff(story, c.String()); diff != "" {
 		t.Errorf("case file (-want +got):\n%s", diff)
 	}
-	if got, want := len(c.Turns()), 7; got != want {
+	if got, want := len(c.Turns()), 8; got != want {
 		t.Errorf("turns: got %d, want %d", got, want)
 	}
 	if got, want := c.Calls(), 23; got != want {
@@ -61,6 +62,7 @@ func TestCaseFileErrorsSayWhereAndWhat(t *testing.T) {
 		{"argument twice", head + "a get q=1 q=2\n", "2:11: q is given twice"},
 		{"for", head + "+ net/x for=fast\n", "2:9: for= takes a duration"},
 		{"when", head + "+ net/x when=y\n", "2:9: when= is reserved"},
+		{"wait", head + "wait long\n", "2:6: a wait takes a duration from 0 to 10m0s"},
 		{"reset in a group", head + "a get &\nreset\n", "3:6: a reset cannot be part of a group"},
 		{"behind the ampersand", head + "a get & b get\n", "2:9: unexpected"},
 		{"not UTF-8", head + "a get q=\"\xff\"\n", "2:1: the line is not UTF-8"},

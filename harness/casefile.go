@@ -21,6 +21,7 @@ const (
 	maxSteps     = 10_000
 	maxLanes     = 256
 	maxRepeat    = 10_000
+	maxWait      = 10 * time.Minute
 )
 
 var (
@@ -67,6 +68,8 @@ func (s Step) String() string {
 	switch s.Verb {
 	case VerbReset:
 		return "reset"
+	case VerbWait:
+		return "wait " + s.For.String()
 	case VerbHeal:
 		return "- " + s.Name
 	case VerbInject:
@@ -266,12 +269,29 @@ func (p *caseParser) step() (Step, error) {
 	case p.rest == "reset":
 		p.rest = ""
 		return Step{Verb: VerbReset}, nil
+	case strings.HasPrefix(p.rest, "wait "):
+		return p.wait()
 	case p.rest[0] == '+':
 		return p.inject()
 	case p.rest[0] == '-':
 		return p.heal()
 	}
 	return p.call()
+}
+
+func (p *caseParser) wait() (Step, error) {
+	p.rest = p.rest[len("wait"):]
+	p.space()
+	at := *p
+	w, err := p.word()
+	if err != nil {
+		return Step{}, err
+	}
+	d, err := time.ParseDuration(w)
+	if err != nil || d < 0 || d > maxWait {
+		return Step{}, at.fail("a wait takes a duration from 0 to %s, such as 200ms", maxWait)
+	}
+	return Step{Verb: VerbWait, For: d}, nil
 }
 
 func (p *caseParser) inject() (Step, error) {
@@ -368,7 +388,7 @@ func (p *caseParser) call() (Step, error) {
 			return s, err
 		}
 	}
-	if !label.MatchString(first) || slices.Contains([]string{"target", "seed", "env", "reset"}, first) {
+	if !label.MatchString(first) || slices.Contains([]string{"target", "seed", "env", "reset", "wait"}, first) {
 		return s, at.fail("%q cannot name a lane", first)
 	}
 	s.Lane = first

@@ -19,6 +19,12 @@ type Checker interface {
 	Check(text string) error
 }
 
+// Bounded is a Domain that knows the values at its bounds and just beyond them, and what
+// else programs stumble over.
+type Bounded interface {
+	Bounds() []Value
+}
+
 // Const is the domain of one value, which is never mutated.
 func Const(v Value) Domain { return constant{v} }
 
@@ -173,6 +179,12 @@ func Ints(lo, hi int64) Domain { return ints{lo, hi} }
 
 type ints struct{ lo, hi int64 }
 
+// oddNumbers are JSON values that stand where a whole number should.
+var oddNumbers = [...]string{
+	"null", "true", "{}", "[]", "0.5", "1e400", "-0",
+	"9007199254740993", "2147483648", "9223372036854775807", "9223372036854775808", "-9223372036854775809",
+}
+
 func (d ints) Draw(r *rand.Rand) Value {
 	from := min(max(0, d.lo), d.hi) // small numbers are the ones of every day
 	switch r.IntN(8) {
@@ -201,12 +213,19 @@ func (d ints) Mutate(r *rand.Rand, v Value) Value {
 	if i := r.IntN(len(near) + 3); i < len(near) {
 		return Int(near[i]) // one that overflows is one more boundary
 	}
-	odd := []string{"null", "true", `{}`, `[]`, v.Text + ".5", v.Text + "e3", "1e400", "-0",
-		"9007199254740993", "2147483648", "9223372036854775807", "9223372036854775808", "-9223372036854775809"}
+	odd := append([]string{v.Text + ".5", v.Text + "e3"}, oddNumbers[:]...)
 	if i := r.IntN(len(odd) + 2); i < len(odd) {
 		return Value{FormJSON, odd[i]}
 	}
 	return Text(v.Text)
+}
+
+func (d ints) Bounds() []Value {
+	out := []Value{Int(d.lo), Int(d.hi), Int(d.lo - 1), Int(d.hi + 1), Int(0), Int(-1), Text(strconv.FormatInt(d.lo, 10))}
+	for _, s := range oddNumbers {
+		out = append(out, Value{FormJSON, s})
+	}
+	return out
 }
 
 func (d ints) Simpler(v Value) iter.Seq[Value] {
@@ -289,6 +308,17 @@ func (d texts) Mutate(r *rand.Rand, v Value) Value {
 	}
 	n := []int{d.lo - 1, d.lo, d.hi, d.hi + 1, 4096, longText}[r.IntN(6)]
 	return Text(resize(v.Text, n))
+}
+
+func (d texts) Bounds() []Value {
+	var out []Value
+	for _, n := range []int{d.lo - 1, d.lo, d.hi, d.hi + 1} {
+		out = append(out, Text(resize("", n)))
+	}
+	for _, s := range stumbles {
+		out = append(out, Text(s), Text("a"+s+"a"))
+	}
+	return out
 }
 
 func (d texts) Simpler(v Value) iter.Seq[Value] {

@@ -292,3 +292,27 @@ func FuzzPattern(f *testing.F) {
 		}
 	})
 }
+
+func TestBoundsCanBeWrittenInACase(t *testing.T) {
+	t.Parallel()
+	p, err := Pattern("(A|B)-[0-9]{2}(-X)?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []Domain{Ints(1, 9), Strings(0, 20), p} {
+		values := d.(Bounded).Bounds()
+		if len(values) < 5 {
+			t.Errorf("%T has only %d", d, len(values))
+		}
+		for _, v := range values {
+			c := Case{Target: "x", Steps: []Step{{Lane: "a", Name: "get", Args: Args{{Key: "q", Value: v}}}}}
+			back, err := ParseCase([]byte(c.String()))
+			if err != nil {
+				t.Fatalf("%T %q: %v", d, v.Text, err)
+			}
+			if got, _ := back.Steps[0].Args.Get("q"); got != v {
+				t.Errorf("%T: got %q, want %q", d, got, v)
+			}
+		}
+	}
+}

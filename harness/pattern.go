@@ -214,6 +214,22 @@ func slip(r *rand.Rand, parts []string) string {
 	return strings.Join(parts, "")
 }
 
+// Bounds returns broken forms of a text that matches: each part of it dropped, doubled and
+// emptied, and the text broken off before and behind each separator.
+func (p *pattern) Bounds() []Value {
+	out := []Value{Text("")}
+	parts := split(p.sample)
+	for i, part := range parts {
+		before, after := strings.Join(parts[:i], ""), strings.Join(parts[i+1:], "")
+		for _, s := range []string{before, before + after, before + separator(part), before + separator(part) + after, before + part + part + after} {
+			if v := Text(s); !slices.Contains(out, v) {
+				out = append(out, v)
+			}
+		}
+	}
+	return append(out, Text(p.sample+p.sample), Text(p.sample+"\x00"))
+}
+
 // Simpler yields beginnings of v, then v without one of its parts or characters. They
 // need not match.
 func (p *pattern) Simpler(v Value) iter.Seq[Value] {

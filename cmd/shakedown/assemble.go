@@ -27,6 +27,9 @@ func assemble(ctx context.Context, path string, env map[string]string, stderr io
 	if err != nil {
 		return nil, campaign.Lab{}, err
 	}
+	if len(file.API.Ops) == 0 {
+		return nil, campaign.Lab{}, usagef("%s: api.ops is empty: there is nothing to ask of the service", file.Path)
+	}
 	rungs := maps.Clone(env)
 	delete(rungs, "bugs")
 	sys, err := process.Open(ctx, file, process.Options{Name: path, Bugs: env["bugs"], Rungs: rungs})

@@ -32,6 +32,7 @@ type Source struct {
 	fixed *harness.Case
 	known []trait
 	felt  affinity
+	sweep []bound // what has not been tried at its bounds
 
 	calm, rough time.Duration // spent on cases without faults, and with
 }
@@ -50,6 +51,9 @@ func New(o Options) *Source {
 	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
+	}
+	if !o.Fixed {
+		s.sweep = bounds(o.Target)
 	}
 	for _, f := range o.Faults {
 		if o.Target.Caps.Has(f.Needs) {
@@ -99,6 +103,12 @@ func (s *Source) draw() harness.Case {
 	faults := s.faults()
 	b.slip = []float64{0, 0.1, 0.3, 0.6}[s.rng.IntN(4)]
 	b.calm = len(faults) == 0
+	if b.calm && len(s.sweep) > 0 {
+		b.slip, b.lanes = 0, []string{laneName(0)}
+		b.bounds(s.sweep[0])
+		s.sweep = s.sweep[1:]
+		return b.c.Normalize()
+	}
 	if s.Fixed {
 		if s.fixed == nil {
 			s.fixed = s.workload()
@@ -199,7 +209,11 @@ func join(b *builder, faults []harness.Step) harness.Case {
 	for i := range group {
 		group[i].Group = n
 	}
-	c.Steps = append(append(steps, group...), heals...)
+	steps = append(steps, group...)
+	if b.rng.IntN(6) == 0 { // what runs in the background meets the fault, too
+		steps = append(steps, harness.Step{Verb: harness.VerbWait, For: between(b.rng, 20*time.Millisecond, time.Second)})
+	}
+	c.Steps = append(steps, heals...)
 	return c.Normalize()
 }
 

@@ -148,3 +148,16 @@ func TestTargetWithoutOpsHasNoCases(t *testing.T) {
 		t.Error("a case was drawn of nothing")
 	}
 }
+
+func TestBoundsAreTriedFirst(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Target: target(), Seed: 5})
+	c, _ := s.Next()
+	want := len(harness.Ints(1, 9).(harness.Bounded).Bounds())
+	if got := len(c.Steps); got != want || len(c.Lanes()) != 1 || c.Concurrent() {
+		t.Errorf("got %d steps, want %d\n%s", got, want, c)
+	}
+	if c, _ = s.Next(); len(s.sweep) != 0 {
+		t.Errorf("%d are left\n%s", len(s.sweep), c)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -12,6 +13,7 @@ import (
 const (
 	maxRepeat = 256 // of one call
 	maxCrowd  = 8   // lanes
+	maxWait   = 5 * time.Second
 )
 
 // harder yields variants of a case in which what it shows by chance is more likely: what
@@ -40,10 +42,14 @@ func harder(c harness.Case) iter.Seq[harness.Case] {
 	}
 }
 
-// often repeats what is done at once, or again and again, so many times.
+// often repeats what is done at once, or again and again, so many times, and waits so much
+// longer.
 func often(c harness.Case, times int) harness.Case {
 	c = c.Clone()
 	for i, s := range c.Steps {
+		if s.Verb == harness.VerbWait {
+			c.Steps[i].For = max(s.For, min(s.For*time.Duration(times), maxWait))
+		}
 		if s.Verb == harness.VerbCall && (s.Group != 0 || s.Repeat > 1) {
 			c.Steps[i].Repeat = max(s.Repeat, min(s.Times()*times, maxRepeat))
 		}
@@ -54,8 +60,10 @@ func often(c harness.Case, times int) harness.Case {
 // lasting lets faults begin at once and last to the end.
 func lasting(c harness.Case) harness.Case {
 	c = c.Clone()
-	for i := range c.Steps {
-		c.Steps[i].At, c.Steps[i].For = 0, 0
+	for i, s := range c.Steps {
+		if s.Verb == harness.VerbInject {
+			c.Steps[i].At, c.Steps[i].For = 0, 0
+		}
 	}
 	return c
 }

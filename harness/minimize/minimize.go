@@ -9,6 +9,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -226,10 +227,19 @@ func repeats(c harness.Case) iter.Seq[harness.Case] {
 	}
 }
 
-// schedules lets faults begin at once and last to the end.
+// shortest is the wait that is not made shorter.
+const shortest = 10 * time.Millisecond
+
+// schedules lets faults begin at once and last to the end, and waits be shorter.
 func schedules(c harness.Case) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
 		for i, s := range c.Steps {
+			if s.Verb == harness.VerbWait && s.For > shortest {
+				half := (s.For / 2).Round(time.Millisecond)
+				if !yield(edit(c, i, func(s *harness.Step) { s.For = half })) {
+					return
+				}
+			}
 			if s.Verb != harness.VerbInject {
 				continue
 			}

@@ -143,6 +143,10 @@ func (p *play) step(ctx context.Context, i int, released time.Time) {
 		p.healLabel(ctx, s.Name)
 	case harness.VerbReset:
 		p.reset(ctx)
+	case harness.VerbWait:
+		if !p.stopped() {
+			sleep(ctx, s.For)
+		}
 	}
 }
 

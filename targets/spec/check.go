@@ -231,6 +231,9 @@ func (c *checker) param(path []string, r Request, key string, p *Param) error {
 	if _, err := p.domain(); err != nil {
 		return c.fail(append(path, p.kinds()[0]), "%v", err)
 	}
+	if p.Raw && (key != "body" || len(p.From) > 0) {
+		return c.fail(append(path, "raw"), "only the whole body can be raw")
+	}
 	return nil
 }
 

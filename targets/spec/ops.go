@@ -94,6 +94,14 @@ func (p *Param) about() string {
 
 // domain returns the values that the param can have; nil where they come from replies.
 func (p *Param) domain() (harness.Domain, error) {
+	d, err := p.plain()
+	if p.Raw && d != nil {
+		d = raw{d}
+	}
+	return d, err
+}
+
+func (p *Param) plain() (harness.Domain, error) {
 	switch {
 	case p.Int != "":
 		lo, hi, err := between(p.Int)
@@ -162,6 +170,36 @@ func value(x any) (harness.Value, error) {
 		return harness.Value{}, fmt.Errorf("the value cannot be written as JSON")
 	}
 	return harness.JSON(b)
+}
+
+// raw is a domain whose texts are sent as they are.
+type raw struct{ harness.Domain }
+
+func (d raw) Draw(rng *rand.Rand) harness.Value { return harness.Raw(d.Domain.Draw(rng).Text) }
+
+func (d raw) Mutate(rng *rand.Rand, v harness.Value) harness.Value {
+	return harness.Raw(d.Domain.Mutate(rng, harness.Text(v.Text)).Text)
+}
+
+func (d raw) Simpler(v harness.Value) iter.Seq[harness.Value] {
+	return func(yield func(harness.Value) bool) {
+		for x := range d.Domain.Simpler(harness.Text(v.Text)) {
+			if !yield(harness.Raw(x.Text)) {
+				return
+			}
+		}
+	}
+}
+
+// Bounds returns those of the domain of texts.
+func (d raw) Bounds() []harness.Value {
+	var out []harness.Value
+	if b, ok := d.Domain.(harness.Bounded); ok {
+		for _, v := range b.Bounds() {
+			out = append(out, harness.Raw(v.Text))
+		}
+	}
+	return out
 }
 
 // unique is the domain of a prefix and a token. A key is worth something only where it

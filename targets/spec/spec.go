@@ -80,6 +80,7 @@ type Param struct {
 	Unique   string   `yaml:"unique"`   // this prefix and a token that is new in each case
 	From     []string `yaml:"from"`     // "create_order.id": a field of an earlier reply
 	Optional bool     `yaml:"optional"` // may be left out
+	Raw      bool     `yaml:"raw"`      // body only: the text is sent as it is, not as JSON
 }
 
 // Duration is a time.Duration that is written as 200ms.

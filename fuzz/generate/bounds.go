@@ -1,0 +1,34 @@
+package generate
+
+import "github.com/shakedown-go/shakedown/harness"
+
+// bound is a parameter of an op that is to be tried at its bounds.
+type bound struct {
+	op    *harness.Op
+	param int
+}
+
+// bounds returns the parameters whose domains know their bounds: before anything is drawn
+// by chance, each is tried once with each of those values and everything else as it should
+// be.
+func bounds(t *harness.Target) []bound {
+	var out []bound
+	for i := range t.Ops {
+		for j, p := range t.Ops[i].Params {
+			if d, ok := p.Domain.(harness.Bounded); ok && len(d.Bounds()) > 0 {
+				out = append(out, bound{&t.Ops[i], j})
+			}
+		}
+	}
+	return out
+}
+
+// bounds makes one call for each bound of a parameter.
+func (b *builder) bounds(x bound) {
+	p := x.op.Params[x.param]
+	for _, v := range p.Domain.(harness.Bounded).Bounds() {
+		s := b.call(x.op, b.lanes[0], 0)
+		s.Args = s.Args.Set(p.Name, v)
+		b.c.Steps = append(b.c.Steps, s)
+	}
+}
