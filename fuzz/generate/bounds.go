@@ -23,12 +23,14 @@ func bounds(t *harness.Target) []bound {
 	return out
 }
 
-// bounds makes one call for each bound of a parameter.
-func (b *builder) bounds(x bound) {
+// atBounds returns the case that makes one call for each bound of a parameter.
+func (s *Source) atBounds(x bound) harness.Case {
+	b := s.builder()
 	p := x.op.Params[x.param]
 	for _, v := range p.Domain.(harness.Bounded).Bounds() {
-		s := b.call(x.op, b.lanes[0], 0)
-		s.Args = s.Args.Set(p.Name, v)
-		b.c.Steps = append(b.c.Steps, s)
+		call := b.call(x.op, laneName(0), 0)
+		call.Args = call.Args.Set(p.Name, v)
+		b.c.Steps = append(b.c.Steps, call)
 	}
+	return b.c.Normalize()
 }

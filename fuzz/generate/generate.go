@@ -87,28 +87,29 @@ func (s *Source) Next() (harness.Case, bool) {
 		return harness.Case{}, false
 	}
 	for {
-		c := s.draw()
+		faults := s.faults()
+		if len(faults) == 0 && len(s.sweep) > 0 {
+			x := s.sweep[0]
+			s.sweep = s.sweep[1:]
+			return s.atBounds(x), true
+		}
+		c := s.draw(faults)
 		if !s.shunned(c) || s.rng.IntN(12) == 0 {
 			return c, true
 		}
 	}
 }
 
-func (s *Source) draw() harness.Case {
-	b := &builder{
-		rng: s.rng,
-		t:   s.Target,
-		c:   harness.Case{Target: s.Target.Name, Seed: s.rng.Uint64(), Env: maps.Clone(s.Target.Env)},
-	}
-	faults := s.faults()
+// builder returns what draws the calls of the next case.
+func (s *Source) builder() *builder {
+	c := harness.Case{Target: s.Target.Name, Seed: s.rng.Uint64(), Env: maps.Clone(s.Target.Env)}
+	return &builder{rng: s.rng, t: s.Target, c: c, drawn: map[string][]harness.Value{}}
+}
+
+func (s *Source) draw(faults []harness.Step) harness.Case {
+	b := s.builder()
 	b.slip = []float64{0, 0.1, 0.3, 0.6}[s.rng.IntN(4)]
 	b.calm = len(faults) == 0
-	if b.calm && len(s.sweep) > 0 {
-		b.slip, b.lanes = 0, []string{laneName(0)}
-		b.bounds(s.sweep[0])
-		s.sweep = s.sweep[1:]
-		return b.c.Normalize()
-	}
 	if s.Fixed {
 		if s.fixed == nil {
 			s.fixed = s.workload()
@@ -124,7 +125,7 @@ func (s *Source) draw() harness.Case {
 		focus = append(focus, s.ops.next(s.rng))
 	}
 	if len(faults) > 0 && s.rng.IntN(4) > 0 {
-		focus = append(focus, s.felt.op(s.rng, faults[0], &s.ops))
+		focus = append(focus, s.felt.op(s.rng, faults[0], s.ops.all))
 	}
 	b.slow = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.For == 0 || f.For > brief })
 	b.busy = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.At > 0 })
@@ -139,7 +140,7 @@ func (s *Source) draw() harness.Case {
 
 // workload is one valid call of every op in every lane, lanes against each other.
 func (s *Source) workload() *harness.Case {
-	b := &builder{rng: rand.New(rand.NewPCG(0, 0)), t: s.Target}
+	b := &builder{rng: rand.New(rand.NewPCG(0, 0)), t: s.Target, drawn: map[string][]harness.Value{}}
 	for i := range s.Lanes {
 		b.lanes = append(b.lanes, laneName(i))
 	}
@@ -371,9 +372,6 @@ func (b *builder) value(p harness.Param, lane string, depth int) harness.Value {
 	v := p.Domain.Draw(b.rng)
 	for b.rng.Float64() < b.slip {
 		v = p.Domain.Mutate(b.rng, v)
-	}
-	if b.drawn == nil {
-		b.drawn = map[string][]harness.Value{}
 	}
 	b.drawn[p.Name] = append(b.drawn[p.Name], v)
 	return v

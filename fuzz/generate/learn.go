@@ -62,11 +62,11 @@ func (a affinity) learn(rec *harness.Record) {
 
 // op draws four ops and returns the one that most often felt faults where this one is
 // aimed. One that was never tried may.
-func (a affinity) op(rng *rand.Rand, fault harness.Step, ops *cycle[*harness.Op]) *harness.Op {
+func (a affinity) op(rng *rand.Rand, fault harness.Step, ops []*harness.Op) *harness.Op {
 	var best *harness.Op
 	most := -1.0
 	for range 4 {
-		op := ops.all[rng.IntN(len(ops.all))]
+		op := ops[rng.IntN(len(ops))]
 		f := a[pair{op.Name, at(fault)}]
 		if share := float64(f.acted+1) / float64(f.tried+1); share > most {
 			best, most = op, share
