@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,12 +143,11 @@ func TestBugThatNeedsTheEpochIsProvenWithItsPrefix(t *testing.T) {
 func TestSightingThatCannotBeShownAgainIsNoBug(t *testing.T) {
 	t.Parallel()
 	for _, proof := range []bool{false, true} {
-		seen := false
+		var seen atomic.Bool
 		s := &harnesstest.Service{Handle: func(_ context.Context, l *harnesstest.Life, _ harnesstest.Call) harness.Reply {
-			if !seen {
+			if !seen.Swap(true) {
 				l.Print("bug: once")
 			}
-			seen = true
 			return harnesstest.OK("")
 		}}
 		d := *words
