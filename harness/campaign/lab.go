@@ -117,9 +117,9 @@ func (l *Lab) Prove(ctx context.Context, bug harness.Bug, prefix []harness.Case)
 		return bug, shown.Record, failure(ctx, err)
 	}
 	bug.Case, bug.Minimal = least, minimal && surely(final)
-	bug.Shown, bug.Replays = final.Times, final.Of
 	if final.Times > 0 {
-		bug.Finding, shown = final.Finding, final
+		bug.Finding, bug.Shown, bug.Replays = final.Finding, final.Times, final.Of
+		shown = final
 	}
 	return bug, shown.Record, failure(ctx, err)
 }
