@@ -32,6 +32,7 @@ type Source struct {
 	fixed *harness.Case
 	known []trait
 	felt  affinity
+	pace  pace
 	sweep []bound // what has not been tried at its bounds
 
 	calm, rough time.Duration // spent on cases without faults, and with
@@ -48,7 +49,7 @@ func New(o Options) *Source {
 	if o.Lanes == 0 {
 		o.Lanes = 4
 	}
-	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}}
+	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: pace{}}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
 	}
@@ -103,7 +104,7 @@ func (s *Source) Next() (harness.Case, bool) {
 // builder returns what draws the calls of the next case.
 func (s *Source) builder() *builder {
 	c := harness.Case{Target: s.Target.Name, Seed: s.rng.Uint64(), Env: maps.Clone(s.Target.Env)}
-	return &builder{rng: s.rng, t: s.Target, c: c, drawn: map[string][]harness.Value{}}
+	return &builder{rng: s.rng, t: s.Target, c: c, pace: s.pace, drawn: map[string][]harness.Value{}}
 }
 
 func (s *Source) draw(faults []harness.Step) harness.Case {
@@ -253,6 +254,7 @@ type builder struct {
 	t     *harness.Target
 	c     harness.Case
 	lanes []string
+	pace  pace
 	slip  float64 // share of arguments that are mutated
 	calm  bool    // nothing is injected
 	slow  bool    // calls may take long
@@ -270,6 +272,10 @@ const maxDepth = 6
 // brief is how long a fault may last for calls to be made many times meanwhile: each of
 // them can take until the service gives up waiting.
 const brief = 200 * time.Millisecond
+
+// laneTime is how long a lane may be busy with a group, as far as is known: slow ops must
+// not starve all others.
+const laneTime = 400 * time.Millisecond
 
 // group draws what the lanes do at the same time: little where that may be slow, much where
 // it must last. Half of all groups collide: every lane makes the same calls.
@@ -295,11 +301,16 @@ func (b *builder) group(focus []*harness.Op) {
 			}
 			continue
 		}
+		left := laneTime
 		for range steps {
+			if left <= 0 {
+				break
+			}
 			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
 			if b.busy || b.rng.IntN(3) == 0 {
-				s.Repeat = 1 + b.rng.IntN(repeat)
+				s.Repeat = min(1+b.rng.IntN(repeat), b.pace.within(s.Name, left))
 			}
+			left -= b.pace[s.Name] * time.Duration(s.Times())
 			group = append(group, s)
 			first = append(first, s)
 		}

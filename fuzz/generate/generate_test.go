@@ -161,3 +161,33 @@ func TestBoundsAreTriedFirst(t *testing.T) {
 		t.Errorf("%d are left\n%s", len(s.sweep), c)
 	}
 }
+
+func TestSlowOpsDoNotStarveOthers(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Target: target(), Seed: 5})
+	s.sweep = nil
+	var rec harness.Record
+	for i := range uint64(100) {
+		at := time.Duration(i) * time.Second
+		rec.Events = append(rec.Events,
+			harness.Event{Seq: 2*i + 1, At: at, Kind: harness.Invoke, Lane: "a", Name: "get"},
+			harness.Event{Seq: 2*i + 2, At: at + 200*time.Millisecond, Kind: harness.OK, Lane: "a", Name: "get"})
+	}
+	s.Learn(&rec, nil)
+	most := 0
+	for range 200 {
+		c, _ := s.Next()
+		for _, turn := range c.Turns() {
+			calls := map[string]int{}
+			for _, st := range c.Steps[turn[0]:turn[1]] {
+				if st.Name == "get" {
+					calls[st.Lane] += st.Times()
+					most = max(most, calls[st.Lane])
+				}
+			}
+		}
+	}
+	if most < 1 || most > 3 {
+		t.Errorf("an op that takes 200ms is called %d times by one lane of a group", most)
+	}
+}

@@ -1,7 +1,9 @@
 package generate
 
 import (
+	"math"
 	"math/rand/v2"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -10,6 +12,7 @@ import (
 // traits of a proven bug into quarantine.
 func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	s.felt.learn(rec)
+	s.pace.learn(rec)
 	if n := len(rec.Events); n > 0 && len(proven) == 0 {
 		if len(rec.Case.Faults()) == 0 {
 			s.calm += rec.Events[n-1].At
@@ -20,6 +23,32 @@ func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	if len(proven) > 0 && len(rec.Case.Steps) > 0 {
 		s.known = append(s.known, traits(rec.Case))
 	}
+}
+
+// pace knows how long a call of an op takes while nothing is injected.
+type pace map[string]time.Duration
+
+func (p pace) learn(rec *harness.Record) {
+	if len(rec.Case.Faults()) > 0 {
+		return
+	}
+	began := map[string]time.Duration{} // by lane
+	for _, e := range rec.Events {
+		switch {
+		case e.Kind == harness.Invoke:
+			began[e.Lane] = e.At
+		case e.Returned() && e.Step >= 0:
+			p[e.Name] += (e.At - began[e.Lane] - p[e.Name]) / 8 // a moving average
+		}
+	}
+}
+
+// within returns how often an op can be called in so much time: at least once.
+func (p pace) within(op string, d time.Duration) int {
+	if p[op] <= 0 {
+		return math.MaxInt
+	}
+	return max(int(d/p[op]), 1)
 }
 
 // affinity knows which ops make use of which links and processes: those that were called
