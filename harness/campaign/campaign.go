@@ -172,12 +172,13 @@ func (c *campaign) suspect(rec *harness.Record, found []harness.Finding, prefix 
 		b := c.known[f.Signature]
 		if b != nil {
 			b.Seen++
-			if !b.Settled || b.Proven || b.Seen&(b.Seen-1) != 0 {
+			if !b.Settled || b.Shown > 0 || b.Seen&(b.Seen-1) != 0 || c.Lab.Triage < 0 {
 				continue
 			}
-			b.Settled = false
-			c.res.Suspects = slices.DeleteFunc(c.res.Suspects, func(x *harness.Bug) bool { return x == b })
-			b.Finding, b.Case = f, rec.Case
+			same := func(x *harness.Bug) bool { return x == b }
+			c.res.Bugs = slices.DeleteFunc(c.res.Bugs, same)
+			c.res.Suspects = slices.DeleteFunc(c.res.Suspects, same)
+			b.Finding, b.Case, b.Settled, b.Proven = f, rec.Case, false, false
 		} else {
 			b = &harness.Bug{Finding: f, First: rec.Case, Case: rec.Case, Seen: 1, FirstSeen: c.res.Search}
 			c.known[f.Signature] = b

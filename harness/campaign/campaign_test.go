@@ -201,3 +201,24 @@ func TestPassMustBeEarned(t *testing.T) {
 		}
 	}
 }
+
+// What was seen first by chance is proven by a later sighting that can be shown again.
+func TestLaterSightingIsProven(t *testing.T) {
+	t.Parallel()
+	var seen atomic.Bool
+	s := &harnesstest.Service{Handle: func(_ context.Context, l *harnesstest.Life, c harnesstest.Call) harness.Reply {
+		if !seen.Swap(true) || c.Op == "put" {
+			l.Print("bug: at first by chance")
+		}
+		return harnesstest.OK("")
+	}}
+	for _, proof := range []bool{false, true} {
+		seen.Store(false)
+		d := *words
+		d.Proof = proof
+		res, _, _ := shake(t, s, &d, "a get\n", "a get\n", "a get\nb put\n")
+		if len(res.Bugs) != 1 || len(res.Suspects) != 0 || res.Bugs[0].Shown < 9 || !res.Bugs[0].Minimal {
+			t.Errorf("proof %v: bugs %+v, suspects %+v", proof, res.Bugs, res.Suspects)
+		}
+	}
+}
