@@ -128,7 +128,7 @@ func (s *Source) draw(faults []harness.Step) harness.Case {
 	if len(faults) > 0 && s.rng.IntN(4) > 0 {
 		focus = append(focus, s.felt.op(s.rng, faults[0], s.ops.all))
 	}
-	b.slow = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.For == 0 || f.For > brief })
+	b.least = s.pace.under(faults)
 	b.busy = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.At > 0 })
 	b.group(focus)
 	b.c = join(b, faults)
@@ -255,10 +255,10 @@ type builder struct {
 	c     harness.Case
 	lanes []string
 	pace  pace
-	slip  float64 // share of arguments that are mutated
-	calm  bool    // nothing is injected
-	slow  bool    // calls may take long
-	busy  bool    // calls must go on until a fault begins
+	slip  float64       // share of arguments that are mutated
+	calm  bool          // nothing is injected
+	busy  bool          // calls must go on until a fault begins
+	least time.Duration // what a call takes under the faults of the case
 	made  []made
 	drawn map[string][]harness.Value // by parameter
 }
@@ -269,24 +269,17 @@ type made struct{ op, label, lane string }
 // maxDepth bounds how many calls are made so that one can be.
 const maxDepth = 6
 
-// brief is how long a fault may last for calls to be made many times meanwhile: each of
-// them can take until the service gives up waiting.
+// brief is how long the service itself is away at most.
 const brief = 200 * time.Millisecond
 
 // laneTime is how long a lane may be busy with a group, as far as is known: slow ops must
 // not starve all others.
 const laneTime = 400 * time.Millisecond
 
-// group draws what the lanes do at the same time: little where that may be slow, much where
-// it must last. Half of all groups collide: every lane makes the same calls.
+// group draws what the lanes do at the same time: little where that is slow, much where it
+// must last. Half of all groups collide: every lane makes the same calls.
 func (b *builder) group(focus []*harness.Op) {
-	steps, repeat := 1+b.rng.IntN(6), 10
-	switch {
-	case b.calm:
-		steps = 1 + b.rng.IntN(12)
-	case b.slow:
-		steps, repeat = 1+b.rng.IntN(3), 3
-	}
+	steps := 1 + b.rng.IntN(12)
 	collide := b.rng.IntN(2) == 0
 	var group, first []harness.Step
 	for i, lane := range b.lanes {
@@ -308,14 +301,19 @@ func (b *builder) group(focus []*harness.Op) {
 			}
 			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
 			if b.busy || b.rng.IntN(3) == 0 {
-				s.Repeat = min(1+b.rng.IntN(repeat), b.pace.within(s.Name, left))
+				s.Repeat = min(1+b.rng.IntN(10), max(int(left/b.takes(s.Name)), 1))
 			}
-			left -= b.pace[s.Name] * time.Duration(s.Times())
+			left -= b.takes(s.Name) * time.Duration(s.Times())
 			group = append(group, s)
 			first = append(first, s)
 		}
 	}
 	b.add(group)
+}
+
+// takes is how long a call of an op takes, as far as is known.
+func (b *builder) takes(op string) time.Duration {
+	return max(b.pace[op], b.least, time.Millisecond)
 }
 
 // crossed returns the arguments of a call with two that come from the same place swapped:

@@ -1,7 +1,7 @@
 package generate
 
 import (
-	"math"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -25,30 +25,54 @@ func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	}
 }
 
-// pace knows how long a call of an op takes while nothing is injected.
+// pace knows how long calls take: of an op while nothing is injected, and of any op under a
+// fault and what it is aimed at.
 type pace map[string]time.Duration
 
+// unknownPace is what a call is taken to last under a fault that was never tried.
+const unknownPace = 50 * time.Millisecond
+
 func (p pace) learn(rec *harness.Record) {
-	if len(rec.Case.Faults()) > 0 {
-		return
+	var faults []string
+	for _, s := range rec.Case.Steps {
+		if s.Verb == harness.VerbInject {
+			faults = append(faults, key(s))
+		}
 	}
 	began := map[string]time.Duration{} // by lane
 	for _, e := range rec.Events {
-		switch {
-		case e.Kind == harness.Invoke:
+		if e.Kind == harness.Invoke {
 			began[e.Lane] = e.At
-		case e.Returned() && e.Step >= 0:
-			p[e.Name] += (e.At - began[e.Lane] - p[e.Name]) / 8 // a moving average
+		}
+		if !e.Returned() || e.Step < 0 {
+			continue
+		}
+		keys := faults
+		if len(faults) == 0 {
+			keys = []string{e.Name}
+		}
+		for _, k := range keys {
+			p[k] += (e.At - began[e.Lane] - p[k]) / 8 // a moving average
 		}
 	}
 }
 
-// within returns how often an op can be called in so much time: at least once.
-func (p pace) within(op string, d time.Duration) int {
-	if p[op] <= 0 {
-		return math.MaxInt
+// under is how long a call takes under some faults.
+func (p pace) under(faults []harness.Step) time.Duration {
+	var most time.Duration
+	for _, f := range faults {
+		d, known := p[key(f)]
+		if !known {
+			d = unknownPace
+		}
+		most = max(most, d)
 	}
-	return max(int(d/p[op]), 1)
+	return most
+}
+
+// key names a fault with its aim, and whether it lasts.
+func key(s harness.Step) string {
+	return fmt.Sprint(s.Name, " ", at(s), " ", s.For == 0 || s.For > brief)
 }
 
 // affinity knows which ops make use of which links and processes: those that were called
