@@ -18,18 +18,22 @@ const (
 
 // harder yields variants of a case in which what it shows by chance is more likely: what
 // is done at once is done more often and by more lanes, and faults last from the start of
-// their turn to the end of the case.
-func harder(c harness.Case) iter.Seq[harness.Case] {
+// their turn to the end of the case. A case that is slow to play is not made slower.
+func harder(c harness.Case, slow bool) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
 		tried := map[string]bool{c.Normalize().String(): true}
-		for _, v := range []harness.Case{
+		variants := []harness.Case{
 			often(c, 4),
 			often(c, 16),
 			often(crowded(c), 4),
 			lasting(c),
 			often(lasting(c), 16),
 			often(lasting(crowded(c)), 4),
-		} {
+		}
+		if slow {
+			variants = []harness.Case{crowded(c), lasting(c), lasting(crowded(c))}
+		}
+		for _, v := range variants {
 			v = v.Normalize()
 			if tried[v.String()] {
 				continue

@@ -23,7 +23,7 @@ func TestHarderCasesDoMoreAtOnceAndLonger(t *testing.T) {
 		"o: a new\n+ f = net/x &\na get id={{o.id}} *8 &\nb put *4 &\nt1 get id={{o.id}} *8 &\nt2 put *4\nc end *4 &\nt3 end *4\n",
 	}
 	var got []string
-	for v := range harder(c) {
+	for v := range harder(c, false) {
 		if _, err := harness.ParseCase([]byte(v.String())); err != nil {
 			t.Errorf("%v\n%s", err, v)
 		}

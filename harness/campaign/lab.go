@@ -55,6 +55,9 @@ type Shown struct {
 // Always reports whether every replay showed it.
 func (s Shown) Always() bool { return s.Of > 0 && s.Times == s.Of }
 
+// slow reports whether a replay takes so long that few can be made.
+func (s Shown) slow() bool { return s.Took > time.Second }
+
 // Shows replays a case up to n times. It ends early once enough replays showed the
 // signature, or once so many did not that enough is out of reach.
 func (l *Lab) Shows(ctx context.Context, c harness.Case, signature string, n, enough int) (Shown, error) {
@@ -139,7 +142,7 @@ func (l *Lab) confirm(ctx context.Context, bug harness.Bug, prefix []harness.Cas
 	if err != nil || alone.Times > 0 {
 		return bug.Case, alone, err
 	}
-	for more := range harder(bug.Case) {
+	for more := range harder(bug.Case, alone.slow()) {
 		shown, err := l.Shows(ctx, more, bug.Signature, again, 1)
 		if shown.Times > 0 {
 			return more, shown, err
@@ -181,12 +184,12 @@ func (l *Lab) reduce(ctx context.Context, c harness.Case, shown Shown) (harness.
 		if c, _, err = minimize.Minimize(ctx, c, l.test(signature, r), l.simpler); err != nil {
 			return c, false, err
 		}
-		if c, shown, err = l.press(ctx, c, signature, Shown{Of: 1}); err != nil || !surely(shown) {
+		if c, shown, err = l.press(ctx, c, signature, Shown{Of: 1, Took: shown.Took}); err != nil || !surely(shown) {
 			return c, false, err
 		}
 	}
 	r := strict
-	if shown.Always() && shown.Took > time.Second {
+	if shown.slow() {
 		r = quick
 	}
 	test := l.test(signature, r)
@@ -239,7 +242,7 @@ func surely(s Shown) bool { return s.Of > 0 && s.Times*10 >= s.Of*9 }
 // on stays as it was.
 func (l *Lab) press(ctx context.Context, c harness.Case, signature string, shown Shown) (harness.Case, Shown, error) {
 	best := c
-	for more := range harder(c) {
+	for more := range harder(c, shown.slow()) {
 		if surely(shown) || ctx.Err() != nil {
 			break
 		}
@@ -273,7 +276,7 @@ func strict(c harness.Case, rarer bool) (enough, of int) {
 	return 2, 2
 }
 
-// quick wants one: it is for cases that always show their signature, but slowly.
+// quick wants one: it is for cases that surely show their signature, but slowly.
 func quick(harness.Case, bool) (enough, of int) { return 1, 1 }
 
 // fair wants two of three, and nothing done less often: it is for cases that show their

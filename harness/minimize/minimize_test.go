@@ -190,7 +190,7 @@ func TestMinimizeOutOfTimeReturnsTheBestSoFar(t *testing.T) {
 		}
 		return true, nil
 	}, nil)
-	if err != nil || minimal || len(got.Steps) >= len(parse(t, big).Steps) {
+	if err != nil || minimal || len(got.String()) >= len(parse(t, big).String()) {
 		t.Errorf("minimal %v, error %v\n%s", minimal, err, got)
 	}
 }
