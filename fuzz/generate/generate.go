@@ -118,17 +118,21 @@ func (s *Source) draw(faults []harness.Step) harness.Case {
 		b.c.Steps = s.fixed.Clone().Steps
 		return join(b, faults)
 	}
-	for i := range 1 + s.rng.IntN(s.Lanes) {
+	b.least = s.pace.under(faults)
+	lanes, ops := 1+s.rng.IntN(s.Lanes), 1+s.rng.IntN(3)
+	if b.slow() {
+		lanes, ops = s.Lanes, s.Lanes
+	}
+	for i := range lanes {
 		b.lanes = append(b.lanes, laneName(i))
 	}
-	focus := []*harness.Op{s.ops.next(s.rng)}
-	for len(focus) < 3 && s.rng.IntN(2) == 0 {
+	var focus []*harness.Op
+	for range ops {
 		focus = append(focus, s.ops.next(s.rng))
 	}
 	if len(faults) > 0 && s.rng.IntN(4) > 0 {
 		focus = append(focus, s.felt.op(s.rng, faults[0], s.ops.all))
 	}
-	b.least = s.pace.under(faults)
 	b.busy = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.At > 0 })
 	b.group(focus)
 	b.c = join(b, faults)
@@ -158,7 +162,7 @@ func (s *Source) workload() *harness.Case {
 
 // calmShare is how much longer cases with faults are played than cases without: what only
 // the input brings out is found ten times faster where nothing is slow.
-const calmShare = 2
+const calmShare = 3
 
 // faults draws the faults of a case: mostly one.
 func (s *Source) faults() []harness.Step {
@@ -177,7 +181,7 @@ func (s *Source) faults() []harness.Step {
 		switch {
 		case step.Args.Text("proc") == harness.Service: // while it is away, nothing can be learned
 			step.For = between(s.rng, 10*time.Millisecond, brief)
-		case s.rng.IntN(3) > 0:
+		case s.rng.IntN(3) == 0:
 			step.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
 		}
 		if s.rng.IntN(3) == 0 {
@@ -272,18 +276,29 @@ const maxDepth = 6
 // brief is how long the service itself is away at most.
 const brief = 200 * time.Millisecond
 
-// laneTime is how long a lane may be busy with a group, as far as is known: slow ops must
-// not starve all others.
-const laneTime = 400 * time.Millisecond
+// A lane may be busy with a group for so long, as far as is known: many cases must get their
+// turn, and slow ops must not starve all others.
+const (
+	leastLaneTime = 10 * time.Millisecond
+	mostLaneTime  = 300 * time.Millisecond
+)
 
 // group draws what the lanes do at the same time: little where that is slow, much where it
-// must last. Half of all groups collide: every lane makes the same calls.
+// must last. Half of all groups collide: every lane makes the same calls. Where calls are so
+// slow that there is time for few, each is made by two lanes.
 func (b *builder) group(focus []*harness.Op) {
 	steps := 1 + b.rng.IntN(12)
-	collide := b.rng.IntN(2) == 0
+	budget := between(b.rng, leastLaneTime, mostLaneTime)
+	alike := 1 // so many lanes make the same calls
+	switch {
+	case b.slow():
+		steps, budget, alike = 2, time.Hour, 2
+	case b.rng.IntN(2) == 0:
+		alike = len(b.lanes)
+	}
 	var group, first []harness.Step
 	for i, lane := range b.lanes {
-		if collide && i > 0 {
+		if i%alike > 0 {
 			cross := b.rng.IntN(2) == 0
 			for _, s := range first {
 				s.Lane, s.Label = lane, ""
@@ -294,13 +309,14 @@ func (b *builder) group(focus []*harness.Op) {
 			}
 			continue
 		}
-		left := laneTime
+		left := budget
+		first = nil
 		for range steps {
 			if left <= 0 {
 				break
 			}
 			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
-			if b.busy || b.rng.IntN(3) == 0 {
+			if !b.slow() && (b.busy || b.rng.IntN(3) == 0) {
 				s.Repeat = min(1+b.rng.IntN(10), max(int(left/b.takes(s.Name)), 1))
 			}
 			left -= b.takes(s.Name) * time.Duration(s.Times())
@@ -310,6 +326,9 @@ func (b *builder) group(focus []*harness.Op) {
 	}
 	b.add(group)
 }
+
+// slow reports whether calls take so long that there is time for few.
+func (b *builder) slow() bool { return b.least > mostLaneTime/2 }
 
 // takes is how long a call of an op takes, as far as is known.
 func (b *builder) takes(op string) time.Duration {

@@ -25,8 +25,8 @@ func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	}
 }
 
-// pace knows how long calls take: of an op while nothing is injected, and of any op under a
-// fault and what it is aimed at.
+// pace knows how long calls take: of an op while nothing is injected, and the slow ones under
+// a fault and what it is aimed at.
 type pace map[string]time.Duration
 
 // unknownPace is what a call is taken to last under a fault that was never tried.
@@ -47,12 +47,16 @@ func (p pace) learn(rec *harness.Record) {
 		if !e.Returned() || e.Step < 0 {
 			continue
 		}
-		keys := faults
+		d := e.At - began[e.Lane]
 		if len(faults) == 0 {
-			keys = []string{e.Name}
+			p[e.Name] += (d - p[e.Name]) / 8 // a moving average
 		}
-		for _, k := range keys {
-			p[k] += (e.At - began[e.Lane] - p[k]) / 8 // a moving average
+		for _, k := range faults { // calls that the fault does not touch say nothing
+			if d > p[k] {
+				p[k] += (d - p[k]) / 4
+			} else {
+				p[k] -= p[k] / 16
+			}
 		}
 	}
 }

@@ -462,9 +462,10 @@ func FuzzParseStat(f *testing.F) {
 	b, _ := os.ReadFile("/proc/self/stat")
 	f.Add(b)
 	f.Add([]byte("1 (a) b) S 2 3" + strings.Repeat(" 0", 17)))
+	f.Add([]byte("0()\x00" + strings.Repeat(" 0", 19)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, ok := parseStat(b)
-		if ok && (m.state == 0 || m.state == ' ') {
+		if ok && (m.state < 'A' || m.state > 'z') {
 			t.Errorf("%q gave %+v", b, m)
 		}
 	})

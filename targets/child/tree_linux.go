@@ -149,7 +149,7 @@ func parseStat(b []byte) (member, bool) {
 		return member{}, false
 	}
 	rest := strings.Fields(string(b[shut+1:]))
-	if len(rest) < 20 || len(rest[0]) != 1 {
+	if len(rest) < 20 || len(rest[0]) != 1 || rest[0] < "A" || rest[0] > "z" {
 		return member{}, false
 	}
 	m := member{state: rest[0][0]}
