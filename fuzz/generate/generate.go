@@ -119,8 +119,9 @@ func (s *Source) draw(faults []harness.Step) harness.Case {
 		return join(b, faults)
 	}
 	b.least = s.pace.under(faults)
+	b.slow = b.least > mostLaneTime/2 && s.rng.IntN(2) == 0
 	lanes, ops := 1+s.rng.IntN(s.Lanes), 1+s.rng.IntN(3)
-	if b.slow() {
+	if b.slow {
 		lanes, ops = s.Lanes, s.Lanes
 	}
 	for i := range lanes {
@@ -262,6 +263,7 @@ type builder struct {
 	slip  float64       // share of arguments that are mutated
 	calm  bool          // nothing is injected
 	busy  bool          // calls must go on until a fault begins
+	slow  bool          // calls take long, and are waited for all the same
 	least time.Duration // what a call takes under the faults of the case
 	made  []made
 	drawn map[string][]harness.Value // by parameter
@@ -284,14 +286,14 @@ const (
 )
 
 // group draws what the lanes do at the same time: little where that is slow, much where it
-// must last. Half of all groups collide: every lane makes the same calls. Where calls are so
-// slow that there is time for few, each is made by two lanes.
+// must last. Half of all groups collide: every lane makes the same calls. Half of
+// those in which calls take long wait for them, each made by two lanes.
 func (b *builder) group(focus []*harness.Op) {
 	steps := 1 + b.rng.IntN(12)
 	budget := between(b.rng, leastLaneTime, mostLaneTime)
 	alike := 1 // so many lanes make the same calls
 	switch {
-	case b.slow():
+	case b.slow:
 		steps, budget, alike = 2, time.Hour, 2
 	case b.rng.IntN(2) == 0:
 		alike = len(b.lanes)
@@ -316,7 +318,7 @@ func (b *builder) group(focus []*harness.Op) {
 				break
 			}
 			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
-			if !b.slow() && (b.busy || b.rng.IntN(3) == 0) {
+			if !b.slow && (b.busy || b.rng.IntN(3) == 0) {
 				s.Repeat = min(1+b.rng.IntN(10), max(int(left/b.takes(s.Name)), 1))
 			}
 			left -= b.takes(s.Name) * time.Duration(s.Times())
@@ -326,9 +328,6 @@ func (b *builder) group(focus []*harness.Op) {
 	}
 	b.add(group)
 }
-
-// slow reports whether calls take so long that there is time for few.
-func (b *builder) slow() bool { return b.least > mostLaneTime/2 }
 
 // takes is how long a call of an op takes, as far as is known.
 func (b *builder) takes(op string) time.Duration {
