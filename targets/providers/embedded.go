@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -78,8 +79,15 @@ type embedded struct {
 // only when told so.
 func (e *embedded) up() error {
 	m := miniredis.NewMiniRedis()
-	if err := m.StartAddr(e.Addr()); err != nil {
-		return fmt.Errorf("start the embedded redis: %w", err)
+	// The system may have lent the port to somebody's outgoing connection for a moment.
+	for late := time.Now().Add(closeTime); ; time.Sleep(expireEvery) {
+		err := m.StartAddr(e.Addr())
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(late) {
+			return fmt.Errorf("start the embedded redis: %w", err)
+		}
 	}
 	srv := m.Server()
 	end, ended := make(chan struct{}), make(chan struct{})
