@@ -20,7 +20,7 @@ type Checker interface {
 }
 
 // Bounded is a Domain that knows the values at its bounds and just beyond them, and what
-// else programs stumble over.
+// else programs stumble over; an enumeration knows all its values.
 type Bounded interface {
 	Bounds() []Value
 }
@@ -61,6 +61,9 @@ func (d oneOf) Mutate(r *rand.Rand, v Value) Value {
 	}
 	return d.Draw(r)
 }
+
+// Bounds returns every value: each may take a way of its own.
+func (d oneOf) Bounds() []Value { return slices.Clone(d) }
 
 func (d oneOf) Simpler(v Value) iter.Seq[Value] {
 	if i := slices.Index(d, v); i >= 0 {

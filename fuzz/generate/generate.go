@@ -33,7 +33,7 @@ type Source struct {
 	known []trait
 	felt  affinity
 	pace  pace
-	sweep []bound // what has not been tried at its bounds
+	sweep sweep
 
 	calm, rough time.Duration // spent on cases without faults, and with
 }
@@ -50,11 +50,12 @@ func New(o Options) *Source {
 		o.Lanes = 4
 	}
 	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: pace{}}
+	s.sweep.meets = map[place][]trial{}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
 	}
 	if !o.Fixed {
-		s.sweep = bounds(o.Target)
+		s.sweep.bounds = bounds(o.Target)
 	}
 	for _, f := range o.Faults {
 		if o.Target.Caps.Has(f.Needs) {
@@ -88,18 +89,32 @@ func (s *Source) Next() (harness.Case, bool) {
 		return harness.Case{}, false
 	}
 	for {
-		faults := s.faults()
-		if len(faults) == 0 && len(s.sweep) > 0 {
-			x := s.sweep[0]
-			s.sweep = s.sweep[1:]
+		calm := s.calmNow()
+		switch {
+		case s.Fixed:
+		case calm && len(s.sweep.bounds) > 0:
+			x := s.sweep.bounds[0]
+			s.sweep.bounds = s.sweep.bounds[1:]
 			return s.atBounds(x), true
+		case !calm && s.rng.IntN(sweeping) > 0:
+			if c := s.meet(s.inject("f1")); c.Calls() > 0 {
+				return c, true
+			}
+			continue
+		}
+		var faults []harness.Step
+		if !calm {
+			faults = s.faults()
 		}
 		c := s.draw(faults)
-		if !s.shunned(c) || s.rng.IntN(12) == 0 {
+		if !s.shunned(c) || s.rng.IntN(rarely) == 0 {
 			return c, true
 		}
 	}
 }
+
+// rarely is of how many cases that show a known bug one is played all the same.
+const rarely = 12
 
 // builder returns what draws the calls of the next case.
 func (s *Source) builder() *builder {
@@ -110,7 +125,6 @@ func (s *Source) builder() *builder {
 func (s *Source) draw(faults []harness.Step) harness.Case {
 	b := s.builder()
 	b.slip = []float64{0, 0.1, 0.3, 0.6}[s.rng.IntN(4)]
-	b.calm = len(faults) == 0
 	if s.Fixed {
 		if s.fixed == nil {
 			s.fixed = s.workload()
@@ -119,16 +133,11 @@ func (s *Source) draw(faults []harness.Step) harness.Case {
 		return join(b, faults)
 	}
 	b.least = s.pace.under(faults)
-	b.slow = b.least > mostLaneTime/2 && s.rng.IntN(2) == 0
-	lanes, ops := 1+s.rng.IntN(s.Lanes), 1+s.rng.IntN(3)
-	if b.slow {
-		lanes, ops = s.Lanes, s.Lanes
-	}
-	for i := range lanes {
+	for i := range 1 + s.rng.IntN(s.Lanes) {
 		b.lanes = append(b.lanes, laneName(i))
 	}
 	var focus []*harness.Op
-	for range ops {
+	for range 1 + s.rng.IntN(3) {
 		focus = append(focus, s.ops.next(s.rng))
 	}
 	if len(faults) > 0 && s.rng.IntN(4) > 0 {
@@ -165,32 +174,42 @@ func (s *Source) workload() *harness.Case {
 // the input brings out is found ten times faster where nothing is slow.
 const calmShare = 3
 
-// faults draws the faults of a case: mostly one.
+// calmNow reports whether nothing is to be injected into the next case.
+func (s *Source) calmNow() bool {
+	return len(s.aims.all) == 0 || !s.Fixed && s.calm < s.rough/calmShare
+}
+
+// faults draws the faults of a case: mostly one. Some begin while calls are under way, and
+// some end before these do.
 func (s *Source) faults() []harness.Step {
-	if len(s.aims.all) == 0 || !s.Fixed && s.calm < s.rough/calmShare {
-		return nil
-	}
 	var out []harness.Step
 	for range []int{1, 1, 1, 1, 1, 1, 1, 2}[s.rng.IntN(8)] {
-		a := s.aims.next(s.rng)
-		step := harness.Step{Verb: harness.VerbInject, Name: a.fault.Name, Args: a.args, Label: "f" + strconv.Itoa(len(out)+1)}
-		for _, p := range a.fault.Params {
-			if p.Of == harness.OfNothing && p.Domain != nil && (p.Default == "" || s.rng.IntN(2) == 0) {
-				step.Args = step.Args.Set(p.Name, p.Domain.Draw(s.rng))
-			}
-		}
-		switch {
-		case step.Args.Text("proc") == harness.Service: // while it is away, nothing can be learned
-			step.For = between(s.rng, 10*time.Millisecond, brief)
-		case s.rng.IntN(3) == 0:
-			step.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
+		f := s.inject("f" + strconv.Itoa(len(out)+1))
+		if f.For == 0 && s.rng.IntN(3) == 0 {
+			f.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
 		}
 		if s.rng.IntN(3) == 0 {
-			step.At = between(s.rng, time.Millisecond, 10*time.Millisecond)
+			f.At = between(s.rng, time.Millisecond, 10*time.Millisecond)
 		}
-		out = append(out, step)
+		out = append(out, f)
 	}
 	return out
+}
+
+// inject returns the next fault, in force from its turn to the end of the case. The service
+// itself is away for a moment only: meanwhile nothing can be learned.
+func (s *Source) inject(label string) harness.Step {
+	a := s.aims.next(s.rng)
+	f := harness.Step{Verb: harness.VerbInject, Name: a.fault.Name, Args: a.args, Label: label}
+	for _, p := range a.fault.Params {
+		if p.Of == harness.OfNothing && p.Domain != nil && (p.Default == "" || s.rng.IntN(2) == 0) {
+			f.Args = f.Args.Set(p.Name, p.Domain.Draw(s.rng))
+		}
+	}
+	if f.Args.Text("proc") == harness.Service {
+		f.For = between(s.rng, 10*time.Millisecond, brief)
+	}
+	return f
 }
 
 // join puts faults into the case: before its last turn, or into it where they have a time.
@@ -261,9 +280,7 @@ type builder struct {
 	lanes []string
 	pace  pace
 	slip  float64       // share of arguments that are mutated
-	calm  bool          // nothing is injected
 	busy  bool          // calls must go on until a fault begins
-	slow  bool          // calls take long, and are waited for all the same
 	least time.Duration // what a call takes under the faults of the case
 	made  []made
 	drawn map[string][]harness.Value // by parameter
@@ -286,21 +303,14 @@ const (
 )
 
 // group draws what the lanes do at the same time: little where that is slow, much where it
-// must last. Half of all groups collide: every lane makes the same calls. Half of
-// those in which calls take long wait for them, each made by two lanes.
+// must last. Half of all groups collide: every lane makes the same calls.
 func (b *builder) group(focus []*harness.Op) {
 	steps := 1 + b.rng.IntN(12)
 	budget := between(b.rng, leastLaneTime, mostLaneTime)
-	alike := 1 // so many lanes make the same calls
-	switch {
-	case b.slow:
-		steps, budget, alike = 2, time.Hour, 2
-	case b.rng.IntN(2) == 0:
-		alike = len(b.lanes)
-	}
+	collide := b.rng.IntN(2) == 0
 	var group, first []harness.Step
 	for i, lane := range b.lanes {
-		if i%alike > 0 {
+		if collide && i > 0 {
 			cross := b.rng.IntN(2) == 0
 			for _, s := range first {
 				s.Lane, s.Label = lane, ""
@@ -312,18 +322,19 @@ func (b *builder) group(focus []*harness.Op) {
 			continue
 		}
 		left := budget
-		first = nil
 		for range steps {
 			if left <= 0 {
 				break
 			}
 			s := b.call(focus[b.rng.IntN(len(focus))], lane, 0)
-			if !b.slow && (b.busy || b.rng.IntN(3) == 0) {
+			if b.busy || b.rng.IntN(3) == 0 {
 				s.Repeat = min(1+b.rng.IntN(10), max(int(left/b.takes(s.Name)), 1))
 			}
 			left -= b.takes(s.Name) * time.Duration(s.Times())
 			group = append(group, s)
-			first = append(first, s)
+		}
+		if i == 0 {
+			first = slices.Clone(group)
 		}
 	}
 	b.add(group)

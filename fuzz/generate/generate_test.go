@@ -157,15 +157,16 @@ func TestBoundsAreTriedFirst(t *testing.T) {
 	if got := len(c.Steps); got != want || len(c.Lanes()) != 1 || c.Concurrent() {
 		t.Errorf("got %d steps, want %d\n%s", got, want, c)
 	}
-	if c, _ = s.Next(); len(s.sweep) != 0 {
-		t.Errorf("%d are left\n%s", len(s.sweep), c)
+	s.Next()
+	if c, _ = s.Next(); len(s.sweep.bounds) != 0 {
+		t.Errorf("%d are left\n%s", len(s.sweep.bounds), c)
 	}
 }
 
 func TestSlowOpsDoNotStarveOthers(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Target: target(), Seed: 5})
-	s.sweep = nil
+	s.sweep.bounds = nil
 	var rec harness.Record
 	for i := range uint64(100) {
 		at := time.Duration(i) * time.Second
@@ -189,5 +190,81 @@ func TestSlowOpsDoNotStarveOthers(t *testing.T) {
 	}
 	if most < 1 || most > 3 {
 		t.Errorf("an op that takes 200ms is called %d times by one lane of a group", most)
+	}
+}
+
+func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
+	t.Parallel()
+	for _, slow := range []bool{false, true} {
+		s := New(Options{Target: target(), Faults: faults(), Seed: 5})
+		if slow {
+			for _, link := range s.Target.Links {
+				s.pace["net/stop "+link+" true"] = 2 * time.Second
+			}
+		}
+		met := map[string]int{}
+		values := map[string]bool{}
+		for range 60 {
+			c := s.meet(s.inject("f1"))
+			link := c.Steps[slices.IndexFunc(c.Steps, func(st harness.Step) bool { return st.Verb == harness.VerbInject })].Args.Text("link")
+			lanes := map[string][]string{}
+			for _, turn := range c.Turns() {
+				for _, st := range c.Steps[turn[0]:turn[1]] {
+					if st.Verb != harness.VerbCall || st.Group == 0 {
+						continue
+					}
+					met[st.Name+"@"+link]++
+					lanes[st.String()[1:]] = append(lanes[st.String()[1:]], st.Lane)
+					for _, a := range st.Args {
+						values[a.Value.Text] = true
+					}
+				}
+			}
+			for call, by := range lanes {
+				if slow && len(by) != 2 {
+					t.Fatalf("%s is made by %d lanes, want 2\n%s", call, len(by), c)
+				}
+			}
+		}
+		for _, op := range s.Target.Ops {
+			for _, link := range s.Target.Links {
+				if met[op.Name+"@"+link] == 0 {
+					t.Errorf("slow %v: %s met no fault at %s: %v", slow, op.Name, link, met)
+				}
+			}
+		}
+		if !slow && (!values["red"] || !values["blue"] || !values["1"] || !values["9"] || values["0"]) {
+			t.Errorf("valid bounds are not all tried, or others: %v", values)
+		}
+	}
+}
+
+func TestOpsThatFeelFaultsMeetThemFirst(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Target: target(), Faults: faults(), Seed: 5})
+	rec := harness.Record{Case: harness.Case{Steps: []harness.Step{
+		{Verb: harness.VerbInject, Name: "net/stop", Label: "f1", Args: harness.Args{{Key: "link", Value: harness.Text("db")}}},
+		{Verb: harness.VerbCall, Lane: "a", Name: "create"}, {Verb: harness.VerbCall, Lane: "a", Name: "pay"}, {Verb: harness.VerbCall, Lane: "a", Name: "get"},
+	}}}
+	event := func(kind harness.Kind, step int, lane string, at time.Duration) {
+		rec.Events = append(rec.Events, harness.Event{Seq: uint64(len(rec.Events)) + 1, At: at, Kind: kind, Step: step, Lane: lane, Name: rec.Case.Steps[step].Name})
+	}
+	event(harness.Inject, 0, "f1", 0)
+	for i, took := range []time.Duration{time.Millisecond, 90 * time.Millisecond, time.Millisecond} {
+		at := time.Duration(i) * time.Second
+		event(harness.Invoke, i+1, "a", at)
+		event(harness.OK, i+1, "a", at+took)
+	}
+	event(harness.Heal, 0, "f1", 5*time.Second)
+	event(harness.Invoke, 3, "a", 6*time.Second)
+	event(harness.Unknown, 3, "a", 7*time.Second)
+	s.Learn(&rec, nil)
+	where := place{"db", true}
+	s.sweep.meets[where] = s.trials(true)
+	if got := s.sweep.next(where, s.felt).op.Name; got != "pay" {
+		t.Errorf("%s meets the fault first, want pay: %v", got, s.felt)
+	}
+	if want := (felt{0, 1}); s.felt[pair{"get", "db"}] != want {
+		t.Errorf("get: %v, want %v: the fault was healed before its second call", s.felt[pair{"get", "db"}], want)
 	}
 }

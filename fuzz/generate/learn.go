@@ -11,7 +11,7 @@ import (
 // Learn takes note of which ops felt which faults and of how long cases take, and puts the
 // traits of a proven bug into quarantine.
 func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
-	s.felt.learn(rec)
+	s.felt.learn(rec, s.pace)
 	s.pace.learn(rec)
 	if n := len(rec.Events); n > 0 && len(proven) == 0 {
 		if len(rec.Case.Faults()) == 0 {
@@ -79,54 +79,57 @@ func key(s harness.Step) string {
 	return fmt.Sprint(s.Name, " ", at(s), " ", s.For == 0 || s.For > brief)
 }
 
-// affinity knows which ops make use of which links and processes: those that were called
-// while a fault on them took effect. A fault that nothing meets proves nothing.
+// affinity knows which ops feel what is wrong with a link or a process: a fault that nothing
+// meets proves nothing.
 type affinity map[pair]felt
 
 // pair is an op and the link or process that a fault was aimed at.
 type pair struct{ op, at string }
 
-// felt counts the faults that took effect while an op was called.
-type felt struct{ acted, tried int }
+// felt counts the calls that were made while a fault was in force, and those of them that took
+// long or ended otherwise than they should.
+type felt struct{ hit, calls int }
 
-func (a affinity) learn(rec *harness.Record) {
-	acted := map[int]bool{}
+func (a affinity) learn(rec *harness.Record, usual pace) {
+	began := map[string]time.Duration{} // by lane
+	force := map[string]string{}        // aims of the faults in force, by label
 	for _, e := range rec.Events {
-		if e.Kind == harness.Acted && e.Value > 0 {
-			acted[e.Step] = true
-		}
-	}
-	ops := map[string]bool{}
-	for _, s := range rec.Case.Steps {
-		if s.Verb == harness.VerbCall {
-			ops[s.Name] = true
-		}
-	}
-	for i, s := range rec.Case.Steps {
-		if s.Verb != harness.VerbInject {
-			continue
-		}
-		for op := range ops {
-			f := a[pair{op, at(s)}]
-			f.tried++
-			if acted[i] {
-				f.acted++
+		switch {
+		case e.Step < 0:
+		case e.Kind == harness.Inject:
+			force[e.Lane] = at(rec.Case.Steps[e.Step])
+		case e.Kind == harness.Heal:
+			delete(force, e.Lane)
+		case e.Kind == harness.Invoke:
+			began[e.Lane] = e.At
+		case e.Returned():
+			for _, at := range force {
+				f := a[pair{e.Name, at}]
+				f.calls++
+				if e.Kind == harness.Unknown || e.Args.Text("expect") == "false" || e.At-began[e.Lane] > 2*usual[e.Name]+leastLaneTime {
+					f.hit++
+				}
+				a[pair{e.Name, at}] = f
 			}
-			a[pair{op, at(s)}] = f
 		}
 	}
 }
 
+// share is how many of the calls of an op felt faults at some place. One that was never
+// called may.
+func (a affinity) share(op, at string) float64 {
+	f := a[pair{op, at}]
+	return float64(f.hit+1) / float64(f.calls+1)
+}
+
 // op draws four ops and returns the one that most often felt faults where this one is
-// aimed. One that was never tried may.
+// aimed.
 func (a affinity) op(rng *rand.Rand, fault harness.Step, ops []*harness.Op) *harness.Op {
 	var best *harness.Op
-	most := -1.0
 	for range 4 {
 		op := ops[rng.IntN(len(ops))]
-		f := a[pair{op.Name, at(fault)}]
-		if share := float64(f.acted+1) / float64(f.tried+1); share > most {
-			best, most = op, share
+		if best == nil || a.share(op.Name, at(fault)) > a.share(best.Name, at(fault)) {
+			best = op
 		}
 	}
 	return best
