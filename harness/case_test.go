@@ -3,8 +3,10 @@ package harness
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -63,6 +65,9 @@ func TestCaseFileErrorsSayWhereAndWhat(t *testing.T) {
 		{"for", head + "+ net/x for=fast\n", "2:9: for= takes a duration"},
 		{"when", head + "+ net/x when=y\n", "2:9: when= is reserved"},
 		{"wait", head + "wait long\n", "2:6: a wait takes a duration from 0 to 10m0s"},
+		{"wait for nothing", head + "wait\n", "2:5: expected a word"},
+		{"behind a reset", head + "reset x\n", "2:7: unexpected"},
+		{"CRLF", head + "wait long\r\n", "2:6: a wait takes a duration from 0 to 10m0s, such as 200ms\n\twait long\n"},
 		{"reset in a group", head + "a get &\nreset\n", "3:6: a reset cannot be part of a group"},
 		{"behind the ampersand", head + "a get & b get\n", "2:9: unexpected"},
 		{"not UTF-8", head + "a get q=\"\xff\"\n", "2:1: the line is not UTF-8"},
@@ -71,6 +76,25 @@ func TestCaseFileErrorsSayWhereAndWhat(t *testing.T) {
 		var bad *SyntaxError
 		if !errors.As(err, &bad) || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %s", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestBlanksAndCommentsChangeNoCase(t *testing.T) {
+	t.Parallel()
+	want, err := ParseCase([]byte("target x\nseed 7\nenv a=b\nreset\nwait 1s\na get\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string]string{
+		"blanks":   "target x \nseed 7 \nenv a=b \nreset \nwait 1s \na get \n",
+		"tabs":     "target\tx\t\nseed\t7\nenv\ta=b\nreset\t\nwait\t1s\na\tget\n",
+		"comments": "target x # x\nseed 7 # 7\nenv a=b # b\nreset # now\nwait 1s # long\na get # it\n",
+		"CRLF":     "target x\r\nseed 7\r\nenv a=b\r\n\r\nreset\r\nwait 1s\r\na get\r\n",
+	} {
+		got, err := ParseCase([]byte(file))
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v\n%s", name, err, diff)
 		}
 	}
 }
@@ -172,8 +196,59 @@ func TestRecordIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
+func TestRecordThatCannotHaveBeenWrittenIsRefused(t *testing.T) {
+	t.Parallel()
+	const head = `{"record":1,"case":"target x\na get\n","build":{"caps":0},"events":1}` + "\n"
+	for events, want := range map[string]string{
+		`{"seq":1,"kind":"banana","step":0}`: `line 2: no event is of kind "banana"`,
+		`{"seq":1,"step":0}`:                 `line 2: no event is of kind ""`,
+		`{"seq":1,"kind":"ok","step":1}`:     "line 2: step 1, but the case has 1 steps",
+		`{"seq":1,"kind":"ok","step":-2}`:    "line 2: step -2",
+		`{"seq":1,"kind":"ok","step":0}` + "\n" + `{"seq":2,"kind":"ok","step":0}`: "2 events and not 1",
+		`{"seq":1,"kind":"ok","step":0}` + "\n" + `{"seq":1,"kind":"ok","step":0}`: "line 3: seq 1 is out of order",
+	} {
+		if _, err := ReadRecord(strings.NewReader(head + events + "\n")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\ngot %v, want %s", events, err, want)
+		}
+	}
+}
+
+func TestStoredRecordIsBounded(t *testing.T) {
+	t.Parallel()
+	const head = `{"record":1,"case":"target x\n","build":{"caps":0},"events":2}` + "\n"
+	const event = `{"seq":%d,"kind":"output","step":-1,"args":{"key":"\"value\""}}` + "\n"
+	file := head + fmt.Sprintf(event, 1) + fmt.Sprintf(event, 2)
+	size := 2 * Event{Args: Args{{"key", Text("value")}}}.Size()
+	for _, tt := range []struct {
+		size, file int
+		want       string // "" for no error
+	}{
+		{size, len(file), ""},
+		{size - 1, len(file), "line 3: the record is larger than any that is stored"},
+		{size, len(file) - 1, fmt.Sprintf("the file is larger than %d bytes", len(file)-1)},
+		{size, 8, "the file is larger than 8 bytes"},
+	} {
+		_, err := readRecord(strings.NewReader(file), tt.size, int64(tt.file))
+		if got := fmt.Sprint(err); err == nil && tt.want != "" || err != nil && got != tt.want {
+			t.Errorf("%d in %d bytes: got %v, want %s", tt.size, tt.file, err, tt.want)
+		}
+	}
+}
+
+func TestAppendGoesOn(t *testing.T) {
+	t.Parallel()
+	rec := &Record{Events: []Event{{Seq: 1, At: time.Second}, {Seq: 2, At: 2 * time.Second}}}
+	rec.Append(&Record{Events: []Event{{Seq: 1, At: time.Millisecond}, {Seq: 2, At: time.Second}}, Truncated: true})
+	want := &Record{Truncated: true, Events: []Event{
+		{Seq: 1, At: time.Second}, {Seq: 2, At: 2 * time.Second}, {Seq: 3, At: 2*time.Second + time.Millisecond}, {Seq: 4, At: 3 * time.Second},
+	}}
+	if diff := cmp.Diff(want, rec); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func FuzzRecord(f *testing.F) {
-	f.Add([]byte("{\"record\":1,\"case\":\"target x\\n\",\"events\":1}\n{\"seq\":1,\"kind\":\"ok\",\"args\":{\"a\":\"{{o.id}}\"}}\n"))
+	f.Add([]byte("{\"record\":1,\"case\":\"target x\\n\",\"events\":1}\n{\"seq\":1,\"kind\":\"ok\",\"step\":-1,\"args\":{\"a\":\"{{o.id}}\"}}\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rec, err := ReadRecord(bytes.NewReader(b))
 		if err != nil {

@@ -125,6 +125,7 @@ func ParseCase(b []byte) (Case, error) {
 	p := &caseParser{env: map[string]string{}, labels: map[string]Verb{}, healed: map[string]bool{}}
 	lines := strings.Split(string(b), "\n")
 	for i, text := range lines {
+		text = strings.TrimSuffix(text, "\r")
 		p.line, p.text, p.rest = i+1, text, text
 		if !utf8.ValidString(text) {
 			return Case{}, p.fail("the line is not UTF-8")
@@ -175,9 +176,9 @@ func (p *caseParser) readLine() error {
 		return nil
 	}
 	if len(p.c.Steps) == 0 && !p.joined {
-		switch w, _, _ := strings.Cut(strings.TrimRight(p.rest, " \t\r"), " "); w {
+		switch p.first() {
 		case "target", "seed", "env":
-			return p.header(w)
+			return p.header()
 		}
 	}
 	if p.c.Target == "" {
@@ -212,7 +213,16 @@ func (p *caseParser) readLine() error {
 	return nil
 }
 
-func (p *caseParser) header(w string) error {
+// first is the word that rest begins with, up to a blank.
+func (p *caseParser) first() string {
+	if n := strings.IndexAny(p.rest, " \t\r"); n >= 0 {
+		return p.rest[:n]
+	}
+	return p.rest
+}
+
+func (p *caseParser) header() error {
+	w := p.first()
 	p.rest = p.rest[len(w):]
 	p.space()
 	switch w {
@@ -265,11 +275,12 @@ func (p *caseParser) header(w string) error {
 }
 
 func (p *caseParser) step() (Step, error) {
-	switch {
-	case p.rest == "reset":
-		p.rest = ""
+	switch w := p.first(); {
+	case w == "reset":
+		p.rest = p.rest[len(w):]
+		p.space()
 		return Step{Verb: VerbReset}, nil
-	case strings.HasPrefix(p.rest, "wait "):
+	case w == "wait":
 		return p.wait()
 	case p.rest[0] == '+':
 		return p.inject()

@@ -10,8 +10,8 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
-	"net/http"
 	"time"
 )
 
@@ -131,12 +131,12 @@ type Client interface {
 
 // Reply is how a call ended.
 type Reply struct {
-	Outcome Kind        // OK, Fail or Unknown
-	Status  int         // HTTP status; 0 where no reply came
-	Expect  bool        // the target's description allows this status while nothing is injected
-	Body    []byte      // what came back, bounded by the client
-	Header  http.Header // nil where no reply came
-	Error   string      // transport error in the client's words
+	Outcome Kind   // OK, Fail or Unknown
+	Status  int    // HTTP status; 0 where no reply came
+	Expect  bool   // the target's description allows this status while nothing is injected
+	Body    []byte // what came back, bounded by the client
+	Error   string // transport error in the client's words
+	Reused  bool   // it was asked on a connection that had served calls before
 }
 
 // Agent answers questions from inside a service.
@@ -149,12 +149,17 @@ type Agent interface {
 // target has the name of a dependency.
 const Service = "service"
 
+// ErrNotReady says that the service was brought back, and was not ready when its time was
+// up. That is the service's doing: it is no failure of the harness.
+var ErrNotReady = errors.New("the service is not ready again")
+
 // Proc is the process tree of one part of a target.
 type Proc interface {
 	// Kill ends the whole tree at once, as a crash does, and returns how many
 	// processes that were. Restart brings the part back and waits until it is ready; it
-	// does nothing where the part runs, and may be there together with an error, since
-	// something may have ended.
+	// starts nothing where the part runs, and may be there together with an error, since
+	// something may have ended. Of the service it returns ErrNotReady where that takes too
+	// long, and nothing where the service ends meanwhile: that is an event.
 	Kill(context.Context) (n int, restart func(context.Context) error, err error)
 	// Pause stops the whole tree and returns how many processes were then seen stopped.
 	Pause(context.Context) (n int, resume func(context.Context) error, err error)
@@ -171,7 +176,8 @@ type Fault struct {
 
 // Injection is a fault in force.
 type Injection struct {
-	// Heal ends the fault. It is called exactly once.
+	// Heal ends the fault. It is called exactly once. An error other than ErrNotReady says
+	// that the harness could not end it.
 	Heal func(context.Context) error
 	// Acted counts what the fault has touched so far, in Unit: the proof that it took
 	// effect. It may be called after Heal, and 0 then means that the fault did nothing.
@@ -239,7 +245,7 @@ type When uint8
 const (
 	AtStart    When = iota // before the first step
 	AtQuiesced             // after the last step, when the target is at rest
-	AtStuck                // while a call has passed its deadline
+	AtStuck                // while a call has passed its deadline; undisturbed, once more as long after that
 )
 
 // Source proposes cases.
@@ -264,8 +270,10 @@ type Bug struct {
 	Minimal   bool          `json:"minimal"`    // nothing more can be taken away from Case
 	Shown     int           `json:"shown"`      // of Replays, how many showed it
 	Replays   int           `json:"replays"`    // how often Case was played in fresh processes
+	Others    int           `json:"others"`     // replays of harder and of joined cases, none of which showed it
 	Settled   bool          `json:"settled"`    // the proof is done, or has been given up
 	Proven    bool          `json:"proven"`     // shown again, or beyond doubt by itself
+	Disturbed bool          `json:"disturbed"`  // seen after faults of earlier cases in the same process
 	Seen      int           `json:"seen"`       // records of the campaign that showed it
 	FirstSeen time.Duration `json:"first_seen"` // search time until it was first seen
 }

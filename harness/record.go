@@ -31,6 +31,15 @@ const (
 	Sample    Kind = "sample"    // a probe looked; Name is the probe
 )
 
+// known reports whether k is one of the kinds.
+func (k Kind) known() bool {
+	switch k {
+	case Invoke, Forwarded, OK, Fail, Unknown, Skip, Stuck, Inject, Heal, Acted, Reset, Output, Exit, Sample:
+		return true
+	}
+	return false
+}
+
 // Event is one observation. Which fields are set depends on its kind.
 type Event struct {
 	Seq   uint64        `json:"seq"`
@@ -46,6 +55,18 @@ type Event struct {
 
 // Returned reports whether the event ends a call.
 func (e Event) Returned() bool { return e.Kind == OK || e.Kind == Fail || e.Kind == Unknown }
+
+// MaxRecord bounds what is recorded of one case, in bytes as Size counts them.
+const MaxRecord = 64 << 20
+
+// Size is how much of MaxRecord the event takes.
+func (e Event) Size() int {
+	n := 100 + len(e.Text)
+	for _, a := range e.Args {
+		n += len(a.Key) + len(a.Value.Text)
+	}
+	return n
+}
 
 // Build identifies what was run.
 type Build struct {
@@ -91,14 +112,15 @@ func (r *Record) Count(kinds ...Kind) int {
 	return n
 }
 
-// Append adds what happened after the record.
+// Append adds what happened after the record. Its times go on from the record's last.
 func (r *Record) Append(after *Record) {
-	seq := uint64(0)
+	var last Event
 	if n := len(r.Events); n > 0 {
-		seq = r.Events[n-1].Seq
+		last = r.Events[n-1]
 	}
 	for _, e := range after.Events {
-		e.Seq += seq
+		e.Seq += last.Seq
+		e.At += last.At
 		r.Events = append(r.Events, e)
 	}
 	r.Truncated = r.Truncated || after.Truncated
@@ -129,9 +151,27 @@ func (r *Record) Write(w io.Writer) error {
 	return b.Flush()
 }
 
+// The bounds of a stored record: files come from elsewhere and are not trusted. What is
+// stored is a record with what was appended to it, and JSON may write a byte as six.
+const (
+	maxStored = 2 * MaxRecord
+	maxFile   = 8 * maxStored
+)
+
 // ReadRecord reads what Write stored.
-func ReadRecord(r io.Reader) (*Record, error) {
-	dec := json.NewDecoder(bufio.NewReader(r))
+func ReadRecord(r io.Reader) (*Record, error) { return readRecord(r, maxStored, maxFile) }
+
+// readRecord reads a record of at most size, from a file of at most so many bytes.
+func readRecord(r io.Reader, size int, file int64) (*Record, error) {
+	in := &io.LimitedReader{R: r, N: file + 1}
+	rec, err := decodeRecord(json.NewDecoder(bufio.NewReader(in)), size)
+	if in.N <= 0 {
+		return nil, fmt.Errorf("the file is larger than %d bytes", file)
+	}
+	return rec, err
+}
+
+func decodeRecord(dec *json.Decoder, size int) (*Record, error) {
 	var head recordHead
 	if err := dec.Decode(&head); err != nil {
 		return nil, fmt.Errorf("line 1: not a record: %w", err)
@@ -154,10 +194,22 @@ func ReadRecord(r io.Reader) (*Record, error) {
 		if n := len(rec.Events); n > 0 && rec.Events[n-1].Seq >= e.Seq {
 			return nil, fmt.Errorf("line %d: seq %d is out of order", line, e.Seq)
 		}
+		if !e.Kind.known() {
+			return nil, fmt.Errorf("line %d: no event is of kind %q", line, e.Kind)
+		}
+		if e.Step < -1 || e.Step >= len(c.Steps) {
+			return nil, fmt.Errorf("line %d: step %d, but the case has %d steps, from 0, and -1 stands for none", line, e.Step, len(c.Steps))
+		}
+		if size -= e.Size(); size < 0 {
+			return nil, fmt.Errorf("line %d: the record is larger than any that is stored", line)
+		}
 		rec.Events = append(rec.Events, e)
 	}
-	if len(rec.Events) != head.Events {
-		return nil, fmt.Errorf("the record has %d of %d events: the file was cut", len(rec.Events), head.Events)
+	switch n := len(rec.Events); {
+	case n < head.Events:
+		return nil, fmt.Errorf("the record has %d of %d events: the file was cut", n, head.Events)
+	case n > head.Events:
+		return nil, fmt.Errorf("the record has %d events and not %d: something was added to the file", n, head.Events)
 	}
 	return rec, nil
 }

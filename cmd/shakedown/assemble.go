@@ -8,6 +8,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/shakedown-go/shakedown/faults"
@@ -15,100 +17,217 @@ import (
 	"github.com/shakedown-go/shakedown/harness/campaign"
 	"github.com/shakedown-go/shakedown/harness/detect"
 	"github.com/shakedown-go/shakedown/harness/probe"
+	"github.com/shakedown-go/shakedown/harness/report"
 	"github.com/shakedown-go/shakedown/harness/runner"
 	"github.com/shakedown-go/shakedown/targets/process"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
-// assemble reads a description and puts together what plays its cases. The caller closes
-// the system.
-func assemble(ctx context.Context, path string, env map[string]string, stderr io.Writer) (*process.System, campaign.Lab, error) {
+// maxLanes bounds what --lanes may ask for.
+const maxLanes = 64
+
+func checkLanes(n int) error {
+	if n < 1 || n > maxLanes {
+		return usagef("--lanes %d: from 1 to %d", n, maxLanes)
+	}
+	return nil
+}
+
+// plan is what a description and an environment come to before anything is built or
+// started. Its lab can check cases, and once it is assembled play them: every command that
+// plays something begins so.
+type plan struct {
+	file *spec.File
+	opts process.Options
+	lab  campaign.Lab
+}
+
+// prepare reads a description. Env is that of a case.
+func prepare(path string, env map[string]string) (plan, error) {
 	file, err := spec.Load(path)
 	if err != nil {
-		return nil, campaign.Lab{}, err
+		return plan{}, err
 	}
-	if len(file.API.Ops) == 0 {
-		return nil, campaign.Lab{}, usagef("%s: api.ops is empty: there is nothing to ask of the service", file.Path)
-	}
+	deps := slices.Sorted(maps.Keys(file.Dependencies))
 	rungs := maps.Clone(env)
 	delete(rungs, "bugs")
-	sys, err := process.Open(ctx, file, process.Options{Name: path, Bugs: env["bugs"], Rungs: rungs})
+	for _, name := range slices.Sorted(maps.Keys(rungs)) {
+		if !slices.Contains(deps, name) {
+			return plan{}, usagef("env %s=%s: there is nothing of that name in %s, only %s", name, rungs[name], path, strings.Join(append([]string{"bugs"}, deps...), ", "))
+		}
+	}
+	return plan{
+		file: file,
+		opts: process.Options{Name: path, Bugs: env["bugs"], Rungs: rungs},
+		lab: campaign.Lab{
+			Target:    &harness.Target{Name: path, Ops: file.HarnessOps(), Links: deps, Procs: append([]string{harness.Service}, deps...)},
+			Detectors: detect.All(),
+			Runner:    runner.Options{Fault: faults.ByName, Probes: probe.All(), Timeout: time.Duration(file.Service.Timeout)},
+		},
+	}, nil
+}
+
+// assemble builds the service and brings up what it depends on. The caller closes the
+// system.
+func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, campaign.Lab, error) {
+	fmt.Fprintf(stderr, "%s: building ...\n", p.file.Service.Build)
+	sys, err := process.Open(ctx, p.file, p.opts)
 	if err != nil {
-		return nil, campaign.Lab{}, err
+		var rung *process.RungError
+		if errors.As(err, &rung) {
+			err = usage{err}
+		}
+		return nil, p.lab, err
 	}
 	how := "built"
 	if sys.Binary.Cached {
 		how = "up to date"
 	}
-	fmt.Fprintf(stderr, "%s: %s in %s, %s\n", file.Service.Build, how, sys.Binary.Took.Round(time.Millisecond), sys.Target.Build.Go)
-	lab := campaign.Lab{
-		Target:    sys.Target,
-		Detectors: detect.All(),
-		Runner:    runner.Options{Fault: faults.ByName, Probes: probe.All(), Timeout: time.Duration(file.Service.Timeout)},
-	}
-	return sys, lab, nil
-}
-
-// closing joins the error of closing a system to that of what was done with it.
-func closing(ctx context.Context, sys *process.System, err *error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	*err = errors.Join(*err, sys.Close(ctx))
+	fmt.Fprintf(stderr, "%s: %s in %s, %s\n", p.file.Service.Build, how, sys.Binary.Took.Round(time.Millisecond), sys.Target.Build.Go)
+	p.lab.Target = sys.Target
+	return sys, p.lab, nil
 }
 
 // assembleCase reads a case file and puts together what plays it, in the environment that
-// the case names where that can be had. The caller closes the system.
+// the case names where that can be had. Each replay is told of on stderr. The caller closes
+// the system.
 func assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
-	c, err := readCase(file)
+	c, module, err := readCase(file)
 	if err != nil {
 		return c, nil, campaign.Lab{}, err
 	}
-	sys, lab, err := assemble(ctx, c.Target, c.Env, stderr)
+	sys, lab, err := assembleFor(ctx, c, module, stderr)
 	if err != nil {
+		var u usage
+		if errors.As(err, &u) {
+			err = usagef("%s: %w", file, err)
+		}
 		return c, nil, lab, err
 	}
-	if err := lab.Check(c); err != nil {
-		err = usagef("%s: %w", file, err)
-		closing(ctx, sys, &err)
-		return c, nil, lab, err
+	if env := sys.Target.Env; len(env) > 0 {
+		fmt.Fprintf(stdout, "environment %s\n", report.Environment(env))
 	}
+	lab.Saw = narrate(stderr)
 	for _, d := range sys.Differs {
 		fmt.Fprintf(stdout, "note: %s\n", d)
 	}
 	return c, sys, lab, nil
 }
 
-// readCase reads a case file and finds its target: as the file names it, or beside one of
-// the directories that the file stands in.
-func readCase(path string) (harness.Case, error) {
-	f, err := os.Open(path)
+// assembleFor puts together what plays a case. What does not fit the target is an error
+// of usage, found before anything is built where that can be; so is a target that is
+// another module than the case was recorded with, unless that is "".
+func assembleFor(ctx context.Context, c harness.Case, module string, stderr io.Writer) (*process.System, campaign.Lab, error) {
+	p, err := prepare(c.Target, c.Env)
 	if err != nil {
-		return harness.Case{}, usage{err}
+		return nil, p.lab, err
 	}
-	defer f.Close()
-	c, err := harness.ReadCase(f)
+	if err := p.lab.Check(c); err != nil {
+		return nil, p.lab, usage{err}
+	}
+	sys, lab, err := p.assemble(ctx, stderr)
 	if err != nil {
-		return c, usagef("%s:%w", path, err)
+		return nil, lab, err
 	}
-	if filepath.IsAbs(c.Target) || exists(c.Target) {
-		return c, nil
+	if err := lab.Check(c); err != nil { // again: now it is known which processes there are
+		err = usage{err}
+		closing(ctx, sys, &err)
+		return nil, lab, err
 	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return c, err
+	if is := sys.Binary.Module; module != "" && is != module {
+		err := usagef("its target %s is module %s here, but the record beside it is of %s: write the path of that one into its target line", c.Target, is, module)
+		closing(ctx, sys, &err)
+		return nil, lab, err
 	}
-	for dir := filepath.Dir(abs); ; dir = filepath.Dir(dir) {
-		if at := filepath.Join(dir, c.Target); exists(at) {
-			c.Target = at
-			return c, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return c, usagef("%s: its target %s is neither here nor beside the file", path, c.Target)
-		}
+	return sys, lab, nil
+}
+
+// closing closes a system, and joins an error of that to the one of what was done with it.
+func closing(ctx context.Context, sys *process.System, err *error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if left := sys.Close(ctx); left != nil {
+		*err = &unclean{before: *err, left: left}
 	}
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// readCase reads a case file and finds its target. Module is that of the service which the
+// record beside the file is of, "" where there is none.
+func readCase(path string) (c harness.Case, module string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return c, "", usage{err}
+	}
+	defer f.Close()
+	if c, err = harness.ReadCase(f); err != nil {
+		return c, "", usagef("%s:%w", path, err)
+	}
+	module = recorded(filepath.Join(filepath.Dir(path), "record.jsonl"), c.Target)
+	if c.Target, err = locate(c.Target, path, module != ""); err != nil {
+		return c, "", usagef("%s: %w", path, err)
+	}
+	return c, module, nil
+}
+
+// recorded returns the module of the service that a record is of, or "" where there is no
+// record of that target.
+func recorded(file, target string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	rec, err := harness.ReadRecord(f)
+	if err != nil || rec.Case.Target != target {
+		return ""
+	}
+	return rec.Build.Module
+}
+
+// locate finds the target that a case file names: beside one of the directories that the
+// file stands in, as results stand beside what they are of, or from here. Where both lead
+// to a description, or where the name says nothing and nothing else would tell that this is
+// another service, it is not guessed.
+func locate(target, file string, told bool) (string, error) {
+	if filepath.IsAbs(target) {
+		return target, nil
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	beside := ""
+	for dir := filepath.Dir(abs); beside == ""; dir = filepath.Dir(dir) {
+		if at := filepath.Join(dir, target); described(at) != nil {
+			beside = at
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	here := described(target)
+	switch {
+	case beside == "" && here == nil:
+		return "", fmt.Errorf("its target %s has no description, neither here nor beside the file: write its path into the target line", target)
+	case here == nil:
+		return beside, nil
+	case beside == "" && filepath.Clean(target) == "." && !told:
+		return "", fmt.Errorf("its target is the directory that it was made in, and nothing tells whether that is this one: write the path into its target line")
+	case beside != "" && !os.SameFile(here, described(beside)):
+		return "", fmt.Errorf("its target %s is here, and another one is at %s: write the path of the one that is meant into its target line", target, beside)
+	}
+	return target, nil
+}
+
+// described returns the description that path leads to, nil where there is none.
+func described(path string) os.FileInfo {
+	file, err := spec.Find(path)
+	if err != nil {
+		return nil
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil
+	}
+	return info
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/shakedown-go/shakedown/fuzz/generate"
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/campaign"
+	"github.com/shakedown-go/shakedown/harness/detect"
 )
 
 // planted is a bug of a sample service, as its bugs.yaml describes it.
@@ -29,15 +30,15 @@ type planted struct {
 	Title string `yaml:"title"`
 	Needs string `yaml:"needs"`
 	Shows []struct {
-		Detector  string `yaml:"detector"`
-		Signature string `yaml:"signature"` // a regular expression
+		Detector  string         `yaml:"detector"`
+		Signature *regexp.Regexp `yaml:"signature"`
 	} `yaml:"shows"`
 }
 
 // shownBy reports whether a finding shows the bug.
 func (p planted) shownBy(f harness.Finding) bool {
 	for _, s := range p.Shows {
-		if ok, err := regexp.MatchString(s.Signature, f.Signature); s.Detector == f.Detector && err == nil && ok {
+		if s.Detector == f.Detector && s.Signature.MatchString(f.Signature) {
 			return true
 		}
 	}
@@ -77,17 +78,22 @@ func benchCommand() *cobra.Command {
 		Long: `Bench switches on each bug of the target's bugs.yaml alone, and looks for it without faults,
 with faults over one fixed valid workload, and with both, over several seeds. A run ends at
 the first sight of the bug, or once it is proven where --triage gives the time for that.
-A sighting that nothing planted explains is printed, too.`,
+A sighting that nothing planted explains is printed, too, and each row when it is done.
+
+Exit codes: 0 measured, whatever was found, 4 interrupted, 3 the harness failed, 2 usage.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if f.seeds < 1 || f.budget <= 0 || f.lanes < 1 {
-				return usagef("--seeds, --budget and --lanes must be positive")
+			if f.seeds < 1 || f.budget <= 0 {
+				return usagef("--seeds and --budget must be positive")
+			}
+			if err := checkLanes(f.lanes); err != nil {
+				return err
 			}
 			return f.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	c.Flags().IntVar(&f.seeds, "seeds", 5, "seeds 1 to N")
-	c.Flags().DurationVar(&f.budget, "budget", 2*time.Minute, "search time for each run")
+	c.Flags().DurationVar(&f.budget, "budget", 2*time.Minute, "search time for each run; a case that has begun is played to its end")
 	c.Flags().DurationVar(&f.triage, "triage", 0, "how long to prove each bug; 0 proves none")
 	c.Flags().StringSliceVar(&f.modes, "modes", nil, "inputs, faults, both (default: all)")
 	c.Flags().IntVar(&f.lanes, "lanes", 4, "logical clients at most")
@@ -108,20 +114,29 @@ func (f benchFlags) run(ctx context.Context, path string, stdout, stderr io.Writ
 	if err != nil {
 		return usagef("--modes: %w", err)
 	}
-	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "bug")
-	for _, m := range ms {
-		fmt.Fprintf(t, "\t%s", m.name)
+	// Rows come hours apart, so each is printed as soon as it is there.
+	t := tabwriter.NewWriter(stdout, 24, 0, 2, ' ', 0)
+	row := func(cells ...string) error {
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+		return t.Flush()
 	}
-	fmt.Fprintln(t)
+	head := []string{"bug"}
+	for _, m := range ms {
+		head = append(head, m.name)
+	}
+	if err := row(head...); err != nil {
+		return err
+	}
 	for _, b := range bugs {
 		cells, err := f.bug(ctx, path, b, ms, stderr)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.ID, err)
 		}
-		fmt.Fprintf(t, "%s\t%s\n", b.ID, strings.Join(cells, "\t"))
+		if err := row(append([]string{b.ID}, cells...)...); err != nil {
+			return err
+		}
 	}
-	return t.Flush()
+	return nil
 }
 
 // only returns those of all that have one of the names, all of them where there are none.
@@ -142,7 +157,11 @@ func only[T any](all []T, names []string, name func(T) string) ([]T, error) {
 
 // bug measures one bug in every mode.
 func (f benchFlags) bug(ctx context.Context, path string, b planted, ms []mode, stderr io.Writer) (cells []string, err error) {
-	sys, lab, err := assemble(ctx, path, map[string]string{"bugs": b.ID}, stderr)
+	p, err := prepare(path, map[string]string{"bugs": b.ID})
+	if err != nil {
+		return nil, err
+	}
+	sys, lab, err := p.assemble(ctx, stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -238,6 +257,16 @@ func readPlanted(path string) ([]planted, error) {
 	var out []planted
 	if err := yaml.UnmarshalWithOptions(data, &out, yaml.Strict()); err != nil {
 		return nil, usagef("%s: %w", file, err)
+	}
+	for _, p := range out {
+		for _, s := range p.Shows {
+			if detect.ByName(s.Detector) == nil {
+				return nil, usagef("%s: %s: no detector is called %q; see: shakedown list detectors", file, p.ID, s.Detector)
+			}
+			if s.Signature == nil {
+				return nil, usagef("%s: %s: the signature that %s shows it with is missing", file, p.ID, s.Detector)
+			}
+		}
 	}
 	return out, nil
 }

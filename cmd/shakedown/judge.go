@@ -17,21 +17,25 @@ func judgeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "judge RECORD...",
 		Short: "run today's detectors over records of earlier runs",
-		Args:  cobra.MinimumNArgs(1),
+		Long: `Judge reads records, the record.jsonl of a bug, and plays nothing.
+
+Exit codes: 1 where something was found, 0 where nothing was, 4 where nothing was but not
+everything could be judged, 2 for what is no record.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			found, checked := 0, 0
+			found, sure := 0, true
 			for _, file := range args {
-				f, n, err := judge(file, c.OutOrStdout())
+				n, all, err := judge(file, c.OutOrStdout())
 				if err != nil {
 					return err
 				}
-				found += f
-				checked += n
+				found += n
+				sure = sure && all
 			}
 			switch {
 			case found > 0:
 				return verdict(gate.Findings)
-			case checked == 0:
+			case !sure:
 				return verdict(gate.Inconclusive)
 			}
 			return nil
@@ -40,20 +44,22 @@ func judgeCommand() *cobra.Command {
 }
 
 // judge prints what the detectors make of one record, and returns how much they found and
-// how much they looked at.
-func judge(file string, stdout io.Writer) (found, checked int, err error) {
+// whether they had something to look at and could decide all of it.
+func judge(file string, stdout io.Writer) (found int, sure bool, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return 0, 0, usage{err}
+		return 0, false, usage{err}
 	}
 	defer f.Close()
 	rec, err := harness.ReadRecord(f)
 	if err != nil {
-		return 0, 0, usagef("%s: %w", file, err)
+		return 0, false, usagef("%s: %w", file, err)
 	}
+	checked, doubts := 0, 0
 	for _, v := range detect.Judge(rec, detect.All()) {
 		switch {
 		case v.Missing != 0:
+			doubts++
 			fmt.Fprintf(stdout, "%s: %s: not checked: the target could not show what it needs\n", file, v.Detector.Name)
 		default:
 			fmt.Fprintf(stdout, "%s: %s: %d findings, checked %d\n", file, v.Detector.Name, len(v.Findings), v.Checked)
@@ -63,9 +69,10 @@ func judge(file string, stdout io.Writer) (found, checked int, err error) {
 			fmt.Fprintf(stdout, "  %s\n  %s\n", report.Clean(x.Signature), report.Clean(x.Title))
 		}
 		checked += v.Checked
+		doubts += len(v.Unsure)
 		for _, u := range v.Unsure {
 			fmt.Fprintf(stdout, "  unsure: %s\n", report.Clean(u))
 		}
 	}
-	return found, checked, nil
+	return found, checked > 0 && doubts == 0, nil
 }

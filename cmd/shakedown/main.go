@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -55,8 +57,10 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 			}
 		}
 	}()
-	ctx, stop := interruptible(context.Background(), stderr)
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	defer interruptible(ctx, cancel, stderr)()
+	out := &results{w: stdout, lost: cancel}
 	root := &cobra.Command{
 		Use:           "shakedown",
 		Short:         "find the bugs of a Go service that show only when its dependencies misbehave",
@@ -64,7 +68,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		SilenceUsage:  true,
 	}
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	root.AddCommand(runCommand(), replayCommand(), minimizeCommand(), judgeCommand(), benchCommand(), listCommand(), versionCommand())
@@ -78,11 +82,61 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 			}
 		}
 	}
-	return exitCode(root.ExecuteContext(ctx), stderr)
+	code = exitCode(root.ExecuteContext(ctx), stderr)
+	if err := out.failure(); err != nil {
+		fmt.Fprintf(stderr, "shakedown: results: %v\n", err)
+		if code == int(gate.Pass) {
+			return int(gate.Failed)
+		}
+	}
+	return code
 }
+
+// results is where results are written to. Where nobody reads them any longer, looking for
+// more is of no use: the first failed write is an interrupt.
+type results struct {
+	w    io.Writer
+	lost func()
+	mu   sync.Mutex // guards err
+	err  error
+}
+
+func (r *results) Write(b []byte) (int, error) {
+	n, err := r.w.Write(b)
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.err = cmp.Or(r.err, err)
+		r.lost()
+	}
+	return n, err
+}
+
+// failure is that of the first write that failed.
+func (r *results) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// unclean says that cleaning up has failed: whatever was found before, the harness failed.
+type unclean struct {
+	before error // nil where nothing was wrong before
+	left   error
+}
+
+func (u *unclean) Error() string { return errors.Join(u.before, u.left).Error() }
+
+func (u *unclean) Unwrap() []error { return []error{u.before, u.left} }
 
 // exitCode says what an error means for the caller, and prints it where that is news.
 func exitCode(err error, stderr io.Writer) int {
+	var u *unclean
+	if errors.As(err, &u) {
+		exitCode(u.before, stderr)
+		fmt.Fprintf(stderr, "shakedown: cleaning up: %s\n", report.Clean(u.left.Error()))
+		return int(gate.Failed)
+	}
 	var v verdict
 	if err == nil {
 		return int(gate.Pass)
@@ -92,25 +146,52 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(stderr, "shakedown: interrupted")
-		return int(gate.Inconclusive)
+		if err = beside(err, context.Canceled); err == nil {
+			return int(gate.Inconclusive)
+		}
 	}
 	fmt.Fprintf(stderr, "shakedown: %s\n", report.Clean(err.Error()))
-	var u usage
+	var bad usage
 	var yaml *spec.Error
 	var syntax *harness.SyntaxError
-	if errors.As(err, &u) || errors.As(err, &yaml) || errors.As(err, &syntax) || strings.HasPrefix(err.Error(), "unknown command") {
+	if errors.As(err, &bad) || errors.As(err, &yaml) || errors.As(err, &syntax) || strings.HasPrefix(err.Error(), "unknown command") {
 		return exitUsage
 	}
 	return int(gate.Failed)
 }
 
-// interruptible returns a context that the first signal ends: what is in force is then
-// healed and what was found reported. A second interrupt ends everything at once; a second
-// SIGTERM does not, since some senders signal a process and then its group.
-func interruptible(ctx context.Context, stderr io.Writer) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
+// beside returns what was joined to an error that is target, nil where that is all.
+func beside(err, target error) error {
+	if !errors.Is(err, target) {
+		return err
+	}
+	switch x := err.(type) {
+	case interface{ Unwrap() []error }:
+		var rest []error
+		for _, e := range x.Unwrap() {
+			rest = append(rest, beside(e, target))
+		}
+		return errors.Join(rest...)
+	case interface{ Unwrap() error }:
+		return beside(x.Unwrap(), target)
+	}
+	return nil
+}
+
+// interruptible has the first signal cancel: what is in force is then healed and what was
+// found reported. A second interrupt ends everything at once; a second SIGTERM or SIGHUP
+// does not, since some senders signal a process and then its group. It returns what ends
+// the listening.
+func interruptible(ctx context.Context, cancel func(), stderr io.Writer) (stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	// A write to a pipe that nobody reads is then an error and not the end. Ignoring the
+	// signal would do the same, but to the children, too.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
 	done := make(chan struct{})
 	go func() {
 		for {
@@ -129,9 +210,9 @@ func interruptible(ctx context.Context, stderr io.Writer) (context.Context, func
 			cancel()
 		}
 	}()
-	return ctx, func() {
+	return func() {
 		signal.Stop(signals)
+		signal.Stop(pipe)
 		close(done)
-		cancel()
 	}
 }

@@ -26,7 +26,12 @@ func minimizeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "minimize FILE",
 		Short: "make a case as small as it can be while it shows the same finding",
-		Args:  cobra.ExactArgs(1),
+		Long: `Minimize plays smaller and smaller variants of a case, each in fresh processes, and writes
+the smallest that surely shows the finding.
+
+Exit codes: 1 where it was shown and the case written, 4 where it was not shown, 3 where the
+case could not be played, 2 usage.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if f.triage <= 0 {
 				return usagef("--triage %s: more than nothing", f.triage)
@@ -64,20 +69,29 @@ func (f minimizeFlags) run(ctx context.Context, file string, stdout, stderr io.W
 		fmt.Fprintf(stdout, "%s shows nothing in 10 replays\n", file)
 		return verdict(gate.Inconclusive)
 	}
-	bug, _, err = lab.Prove(ctx, bug, nil)
-	if err != nil {
-		return err
-	}
-	if !bug.Proven {
+	bug, _, failure := lab.Prove(ctx, bug, nil)
+	switch {
+	case bug.Proven: // as far as that came, whatever the failure was
+	case failure != nil:
+		return failure
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case bug.Replays == 0:
+		fmt.Fprintf(stdout, "%s: no time to play it within --triage %s\n", file, f.triage)
+		return verdict(gate.Inconclusive)
+	default:
 		fmt.Fprintf(stdout, "%s does not show it: %s (0 of %d)\n", file, report.Clean(bug.Signature), bug.Replays)
 		return verdict(gate.Inconclusive)
 	}
 	if f.out == "" {
 		f.out = file + ".min"
 	}
-	report.Proof(stdout, bug, replayLine(f.out))
 	if err := os.WriteFile(f.out, []byte(bug.Case.String()), 0o644); err != nil {
-		return err
+		return fmt.Errorf("%w; the case that would stand there:\n%s", err, bug.Case)
+	}
+	report.Proof(stdout, bug, replayLine(f.out))
+	if failure != nil {
+		return failure
 	}
 	return verdict(gate.Findings)
 }

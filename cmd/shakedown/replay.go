@@ -46,18 +46,19 @@ func replay(ctx context.Context, file string, n int, stdout, stderr io.Writer) (
 	return tally(ctx, lab, c, n, stdout)
 }
 
-// tally replays a case and prints how often it showed each finding.
+// tally replays a case, prints how often it showed each finding, and what of it could not be
+// seen.
 func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout io.Writer) error {
-	shown := map[string]int{}
-	idle, checked, cut := 0, 0, 0 // replays in which a fault did nothing, what was looked at, records that are not whole
+	shown, doubts := map[string]int{}, map[string]int{} // replays, by signature and by reason
+	checked := 0
 	for i := range n {
 		rec, vs, err := lab.Replay(ctx, c)
+		if err := campaign.Failure(ctx, err); err != nil {
+			return fmt.Errorf("replay %d of %d: %w", i+1, n, err)
+		}
 		if ctx.Err() != nil {
 			fmt.Fprintf(stdout, "interrupted after %d of %d replays\n", i, n)
 			return verdict(gate.Inconclusive)
-		}
-		if err != nil {
-			return fmt.Errorf("replay %d of %d: %w", i+1, n, err)
 		}
 		found := map[string]bool{}
 		for _, f := range detect.Findings(vs) {
@@ -69,32 +70,50 @@ func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout 
 		for s := range found {
 			shown[s]++
 		}
-		if campaign.Idle(rec) {
-			idle++
-		}
-		if rec.Truncated {
-			cut++
+		for reason := range unseen(rec, vs) {
+			doubts[reason]++
 		}
 		for _, v := range vs {
 			checked += v.Checked
 		}
 	}
+	if checked == 0 {
+		doubts["no detector had anything to look at"] = n
+	}
 	for _, s := range slices.Sorted(maps.Keys(shown)) {
 		fmt.Fprintf(stdout, "shown %d of %d: %s\n", shown[s], n, report.Clean(s))
+	}
+	if len(shown) == 0 {
+		fmt.Fprintf(stdout, "shown 0 of %d\n", n)
+	}
+	for _, reason := range slices.Sorted(maps.Keys(doubts)) {
+		fmt.Fprintf(stdout, "but in %d of %d: %s\n", doubts[reason], n, report.Clean(reason))
 	}
 	switch {
 	case len(shown) > 0:
 		return verdict(gate.Findings)
-	case idle > 0:
-		fmt.Fprintf(stdout, "shown 0 of %d, but in %d of them a fault took no effect\n", n, idle)
-		return verdict(gate.Inconclusive)
-	case cut > 0:
-		fmt.Fprintf(stdout, "shown 0 of %d, but in %d of them more was printed than could be kept\n", n, cut)
-		return verdict(gate.Inconclusive)
-	case checked == 0:
-		fmt.Fprintf(stdout, "shown 0 of %d, but no detector had anything to look at\n", n)
+	case len(doubts) > 0:
 		return verdict(gate.Inconclusive)
 	}
-	fmt.Fprintf(stdout, "shown 0 of %d\n", n)
 	return nil
+}
+
+// unseen returns what a replay could not show, each reason once.
+func unseen(rec *harness.Record, vs []detect.Result) map[string]bool {
+	out := map[string]bool{}
+	if campaign.Idle(rec) {
+		out["a fault took no effect"] = true
+	}
+	if rec.Truncated {
+		out["more was printed than could be kept"] = true
+	}
+	for _, v := range vs {
+		if v.Missing != 0 {
+			out[v.Detector.Name+" was not checked: the target cannot show what it needs"] = true
+		}
+		for _, reason := range v.Unsure {
+			out[v.Detector.Name+" is unsure: "+reason] = true
+		}
+	}
+	return out
 }

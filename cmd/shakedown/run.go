@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"regexp"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/shakedown-go/shakedown/faults"
 	"github.com/shakedown-go/shakedown/fuzz/generate"
@@ -55,7 +53,7 @@ Exit codes: 0 pass, 1 findings, 4 inconclusive, 3 the harness failed, 2 usage,
 	}
 	fl := c.Flags()
 	fl.Uint64Var(&f.seed, "seed", 0, "all chance comes from it (default: a random one)")
-	fl.StringVar(&f.budget, "budget", "2m", "how long to look: a duration or a number of cases, such as 2m or 500cases")
+	fl.StringVar(&f.budget, "budget", "2m", "how long to look: a duration or a number of cases, such as 2m or 500cases; a case that has begun is played to its end")
 	fl.DurationVar(&f.triage, "triage", 2*time.Minute, "how long to prove each bug, its measuring included; 0 proves none")
 	fl.IntVar(&f.lanes, "lanes", 4, "logical clients at most")
 	fl.StringVar(&f.out, "out", "shakedown-out", "directory for the results")
@@ -78,26 +76,32 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	if f.bugs != "" {
 		env["bugs"] = f.bugs
 	}
-	sys, lab, err := assemble(ctx, path, env, stderr)
+	p, err := prepare(path, env)
 	if err != nil {
 		return err
 	}
-	defer closing(ctx, sys, &err)
 	dir, err := store.Create(f.out, f.seed, time.Now())
 	if err != nil {
-		return fmt.Errorf("results: %w", err)
+		return usagef("--out %s: %w", f.out, err)
 	}
+	sys, lab, err := p.assemble(ctx, stderr)
+	if err != nil {
+		return errors.Join(err, dir.Discard())
+	}
+	defer closing(ctx, sys, &err)
 	progress := newProgress(stderr, opts.Time)
 	opts.Lab = lab
 	if opts.Lab.Triage = f.triage; f.triage <= 0 {
 		opts.Lab.Triage = -1
 	}
 	opts.Source = generate.New(generate.Options{Target: lab.Target, Faults: chosen, Lanes: f.lanes, Seed: f.seed, Fixed: f.inputs == "fixed"})
+	opts.Faults = chosen
 	opts.Sinks = []harness.Sink{dir, printer{stdout, dir, progress}}
 	opts.Tick = progress.tick
 	fmt.Fprintf(stdout, "seed %d\n", f.seed)
+	stop := progress.start()
 	res, failure := campaign.Run(ctx, opts)
-	progress.clear()
+	stop()
 	if failure != nil && res.Cases == 0 { // nothing was played: there is nothing to keep
 		return errors.Join(failure, dir.Discard())
 	}
@@ -121,8 +125,8 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 // options checks the flags that need no target.
 func (f runFlags) options() (campaign.Options, error) {
 	o := campaign.Options{Seed: f.seed}
-	if f.lanes < 1 || f.lanes > 64 {
-		return o, usagef("--lanes %d: from 1 to 64", f.lanes)
+	if err := checkLanes(f.lanes); err != nil {
+		return o, err
 	}
 	if f.inputs != "drawn" && f.inputs != "fixed" {
 		return o, usagef("--inputs %s: drawn or fixed", f.inputs)
@@ -174,12 +178,13 @@ type printer struct {
 }
 
 func (p printer) Put(b harness.Bug, _ *harness.Record) error {
-	p.progress.clear()
-	if b.Settled {
-		report.Proof(p.w, b, replayLine(p.dir.CaseFile(b.Signature)))
-	} else {
-		report.Seen(p.w, b)
-	}
+	p.progress.around(func() {
+		if b.Settled {
+			report.Proof(p.w, b, replayLine(p.dir.CaseFile(b.Signature)))
+		} else {
+			report.Seen(p.w, b)
+		}
+	})
 	return nil
 }
 
@@ -189,42 +194,4 @@ func replayLine(file string) string {
 		file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
 	}
 	return os.Args[0] + " replay " + file + " -n 10"
-}
-
-// progress is one live line on a terminal, or one line every ten seconds elsewhere.
-type progress struct {
-	w      io.Writer
-	tty    bool
-	budget time.Duration
-	last   time.Time
-	log    *slog.Logger
-}
-
-func newProgress(w io.Writer, budget time.Duration) *progress {
-	f, ok := w.(*os.File)
-	tty := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
-	return &progress{w: w, tty: tty, budget: budget, last: time.Now(), log: slog.New(slog.NewTextHandler(w, nil))}
-}
-
-func (p *progress) tick(r *campaign.Result) {
-	every := 10 * time.Second
-	if p.tty {
-		every = 200 * time.Millisecond
-	}
-	if time.Since(p.last) < every {
-		return
-	}
-	p.last = time.Now()
-	if p.tty {
-		fmt.Fprintf(p.w, "\r\x1b[K%s", report.Progress(r, p.budget))
-	} else {
-		p.log.Info(report.Progress(r, p.budget))
-	}
-}
-
-// clear takes the live line away, so that something else can be printed.
-func (p *progress) clear() {
-	if p.tty {
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
 }

@@ -8,8 +8,9 @@ import (
 )
 
 // Restart ends a process at once, as a crash does, and starts it again. The fault is over
-// when the process is ready, and there is nothing to heal, unless it does not get there:
-// then the heal tries the start once more.
+// when the process is ready, and there is nothing to heal, unless it does not get there in
+// time: then the heal starts it once more where it is down, waits once more where it is not
+// ready yet, and says what became of it.
 var Restart = &harness.Fault{
 	Name:   "proc/restart",
 	Doc:    "end a process as a crash does and start it again at once",
@@ -25,7 +26,7 @@ func restart(ctx context.Context, w harness.World, args harness.Args, _ *rand.Ra
 		return harness.Injection{}, err
 	}
 	if start(ctx) != nil {
-		return injection(n, start), nil // it is down, which an error would deny
+		return injection(n, start), nil // it was ended, which an error would deny
 	}
 	return injection(n, func(context.Context) error { return nil }), nil
 }

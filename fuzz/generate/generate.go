@@ -50,7 +50,7 @@ func New(o Options) *Source {
 		o.Lanes = 4
 	}
 	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: pace{}}
-	s.sweep.meets = map[place][]trial{}
+	s.sweep.rounds = map[place]round{}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
 	}
@@ -58,29 +58,11 @@ func New(o Options) *Source {
 		s.sweep.bounds = bounds(o.Target)
 	}
 	for _, f := range o.Faults {
-		if o.Target.Caps.Has(f.Needs) {
-			s.aims.all = append(s.aims.all, aims(f, o.Target)...)
+		for _, args := range f.Aims(o.Target) {
+			s.aims.all = append(s.aims.all, aim{f, args})
 		}
 	}
 	return s
-}
-
-// aims returns a fault with every link or process of the target that it can be aimed at.
-func aims(f *harness.Fault, t *harness.Target) []aim {
-	out := []aim{{fault: f}}
-	for _, p := range f.Params {
-		if p.Of == harness.OfNothing {
-			continue
-		}
-		var more []aim
-		for _, a := range out {
-			for _, name := range p.Of.Names(t) {
-				more = append(more, aim{f, a.args.Set(p.Name, harness.Text(name))})
-			}
-		}
-		out = more
-	}
-	return out
 }
 
 // Next draws a case. What shows a known bug is drawn rarely.

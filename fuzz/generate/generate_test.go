@@ -204,8 +204,10 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 		}
 		met := map[string]int{}
 		values := map[string]bool{}
+		late := 0
 		for range 60 {
 			c := s.meet(s.inject("f1"))
+			late += len(slices.DeleteFunc(slices.Clone(c.Steps), func(st harness.Step) bool { return st.At == 0 }))
 			link := c.Steps[slices.IndexFunc(c.Steps, func(st harness.Step) bool { return st.Verb == harness.VerbInject })].Args.Text("link")
 			lanes := map[string][]string{}
 			for _, turn := range c.Turns() {
@@ -225,6 +227,9 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 					t.Fatalf("%s is made by %d lanes, want 2\n%s", call, len(by), c)
 				}
 			}
+		}
+		if slow != (late == 0) || late > 50 {
+			t.Errorf("slow %v: %d of 60 faults begin while calls are under way", slow, late)
 		}
 		for _, op := range s.Target.Ops {
 			for _, link := range s.Target.Links {
@@ -260,8 +265,8 @@ func TestOpsThatFeelFaultsMeetThemFirst(t *testing.T) {
 	event(harness.Unknown, 3, "a", 7*time.Second)
 	s.Learn(&rec, nil)
 	where := place{"db", true}
-	s.sweep.meets[where] = s.trials(true)
-	if got := s.sweep.next(where, s.felt).op.Name; got != "pay" {
+	r := round{left: s.trials(true)}
+	if got := r.next(where, s.felt).op.Name; got != "pay" {
 		t.Errorf("%s meets the fault first, want pay: %v", got, s.felt)
 	}
 	if want := (felt{0, 1}); s.felt[pair{"get", "db"}] != want {

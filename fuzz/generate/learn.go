@@ -29,8 +29,9 @@ func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 // a fault and what it is aimed at.
 type pace map[string]time.Duration
 
-// unknownPace is what a call is taken to last under a fault that was never tried.
-const unknownPace = 50 * time.Millisecond
+// unknownPace is what a call is taken to last under a fault that was never tried: one call
+// will tell.
+const unknownPace = mostLaneTime
 
 func (p pace) learn(rec *harness.Record) {
 	var faults []string

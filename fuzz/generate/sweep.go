@@ -3,6 +3,7 @@ package generate
 import (
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -12,7 +13,13 @@ import (
 // every place, with each valid bound of each of its parameters where that is quick.
 type sweep struct {
 	bounds []bound
-	meets  map[place][]trial // what is left of the current round
+	rounds map[place]round
+}
+
+// round is one pass over all ops at a place.
+type round struct {
+	left []trial
+	late bool // faults begin while calls are under way, and not before them
 }
 
 // bound is a parameter of an op that is to be tried at its bounds.
@@ -67,8 +74,12 @@ func (s *Source) atBounds(x bound) harness.Case {
 	return b.c.Normalize()
 }
 
-// mostTrials is how many trials an op has at most.
-const mostTrials = 16
+// The bounds of a round and of one case of it, which is to be made minimal one day.
+const (
+	mostTrials  = 16 // of one op
+	mostCalls   = 3  // of one lane that meet the fault
+	mostRepeats = 64 // of one call in whose midst it begins
+)
 
 // trials returns those of all ops, in a random order. Where calls take long there is one of
 // each op.
@@ -100,26 +111,33 @@ func shuffle[T any](rng *rand.Rand, all []T) {
 	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 }
 
-// meet returns a case in which the next ops of the round meet a fault, those first that
-// felt others there, and are called once more when it is healed: two lanes make the same
-// call where calls take long, since what hangs shows only where two callers meet.
+// meet returns a case in which the next ops of a round meet a fault, those first that felt
+// others there, and are called once more when it is healed: what they left behind shows then.
+// Where calls take long, two lanes make the same call: what hangs shows only where two callers
+// meet. Where they do not, the fault is in force before them in one round, and begins in
+// their midst in the next.
 func (s *Source) meet(fault harness.Step) harness.Case {
 	b := s.builder()
 	for i := range s.Lanes {
 		b.lanes = append(b.lanes, laneName(i))
 	}
-	least := s.pace.under([]harness.Step{fault})
-	where := place{at(fault), least > mostLaneTime}
-	each, alike := min(max(int(mostLaneTime/max(least, leastLaneTime)), 1), 8), 1
-	if where.slow {
-		alike = min(2, s.Lanes)
+	b.least = s.pace.under([]harness.Step{fault})
+	where := place{at(fault), b.least > mostLaneTime}
+	r, begun := s.sweep.rounds[where]
+	if len(r.left) == 0 {
+		r = round{s.trials(where.slow), begun && !r.late && !where.slow}
 	}
-	if len(s.sweep.meets[where]) == 0 {
-		s.sweep.meets[where] = s.trials(where.slow)
+	each, alike := min(max(int(mostLaneTime/max(b.least, leastLaneTime)), 1), mostCalls), 1
+	switch {
+	case where.slow:
+		alike = min(2, s.Lanes)
+	case r.late:
+		each = 1
 	}
 	var group, after []harness.Step
-	for i := 0; i+alike <= each*s.Lanes && len(s.sweep.meets[where]) > 0; {
-		x := s.sweep.next(where, s.felt)
+	var lasts time.Duration // what is under way, while nothing is wrong
+	for i := 0; i+alike <= each*s.Lanes && len(r.left) > 0; {
+		x := r.next(where, s.felt)
 		steps, made := len(b.c.Steps), len(b.made)
 		call := b.call(x.op, b.lanes[i%s.Lanes], 0)
 		if x.arg.Key != "" {
@@ -129,12 +147,20 @@ func (s *Source) meet(fault harness.Step) harness.Case {
 			b.c.Steps, b.made = b.c.Steps[:steps], b.made[:made]
 			continue
 		}
+		after = append(after, call)
+		if r.late {
+			call.Repeat = min(max(int(mostLaneTime/b.takes(x.op.Name)), 1), mostRepeats)
+			lasts = max(lasts, time.Duration(call.Repeat)*s.pace[x.op.Name])
+		}
 		for range alike {
 			call.Lane = b.lanes[i%s.Lanes]
 			group = append(group, call)
 			i++
 		}
-		after = append(after, call)
+	}
+	s.sweep.rounds[where] = r
+	if r.late {
+		fault.At = between(s.rng, time.Millisecond, max(lasts, 2*time.Millisecond))
 	}
 	b.add(group)
 	c := join(b, []harness.Step{fault})
@@ -142,17 +168,16 @@ func (s *Source) meet(fault harness.Step) harness.Case {
 	return c.Normalize()
 }
 
-// next takes the trial out of a round whose op felt most faults at that place.
-func (s *sweep) next(where place, felt affinity) trial {
-	left := s.meets[where]
+// next takes the trial whose op felt most faults at that place.
+func (r *round) next(where place, felt affinity) trial {
 	best := 0
-	for i := range left {
-		if felt.share(left[i].op.Name, where.at) > felt.share(left[best].op.Name, where.at) {
+	for i, x := range r.left {
+		if felt.share(x.op.Name, where.at) > felt.share(r.left[best].op.Name, where.at) {
 			best = i
 		}
 	}
-	x := left[best]
-	s.meets[where] = slices.Delete(left, best, best+1)
+	x := r.left[best]
+	r.left = slices.Delete(r.left, best, best+1)
 	return x
 }
 

@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 	case "panics":
 		os.Stdin.Read(make([]byte, 1))
 		panic("at the disco")
+	case "moves": // its standard output's number goes to a file
+		syscall.Close(1)
+		if _, err := os.Create(os.Getenv("AGENT_TEST_FILE")); err != nil {
+			panic(err)
+		}
+		os.Stdout.WriteString("its own\n")
+		os.Stderr.WriteString("moved\n")
 	case "spawns":
 		cmd := exec.Command("sleep", "1000")
 		if err := cmd.Start(); err != nil {
@@ -136,6 +143,22 @@ func TestAgentAnswers(t *testing.T) {
 	c.Close()
 	if _, err := c.Ask(t.Context(), "goroutines"); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestFlushWritesToNothingElse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	t.Setenv("AGENT_TEST_FILE", file)
+	s := serve(t, "moves")
+	if _, err := io.ReadFull(s.stderr, make([]byte, len("moved\n"))); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := dial(t, s.socket)
+	if took, err := c.Ask(t.Context(), "flush token-7"); err != nil || string(took) != "stderr" {
+		t.Errorf("flush: %q, %v", took, err)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "its own\n" {
+		t.Errorf("%v, the service's own file holds %q", err, text)
 	}
 }
 

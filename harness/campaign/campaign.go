@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 type Options struct {
 	Lab    Lab // zero Triage means 2m, less than zero that nothing is proven; its Saw is taken
 	Source harness.Source
+	Faults []*harness.Fault // what the source injects: what it could aim at and never does is a doubt
 	Sinks  []harness.Sink
 	Seed   uint64
 
@@ -45,8 +47,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	t := o.Lab.Target
 	c := &campaign{Options: o, known: map[string]*harness.Bug{}, res: &Result{
 		Target: t.Name, Seed: o.Seed, Env: t.Env, Build: t.Build, Started: time.Now(),
-		Calls: map[harness.Kind]int{}, Faults: map[string]Tally{}, Checks: map[string]*Checks{},
+		Calls: map[harness.Kind]int{}, Worn: map[string]int{}, Faults: map[string]Tally{}, Answers: map[string]Answers{}, LeftOut: map[string][]string{}, Checks: map[string]*Checks{},
 	}}
+	c.res.expect(o.Faults, t)
 	c.Lab.Saw = c.replayed
 	if c.Lab.Triage == 0 {
 		c.Lab.Triage = 2 * time.Minute
@@ -62,9 +65,10 @@ type campaign struct {
 	known   map[string]*harness.Bug // by signature
 	queue   []suspect               // findings that wait for their proof
 	session *runner.Session
-	epoch   []harness.Case // what the session has played
-	trouble int            // failures of the harness in a row
-	sinking error          // the first failure of a sink
+	env     map[string]string // what the session was opened for
+	epoch   []harness.Case    // what the session has played
+	trouble int               // failures of the harness in a row
+	sinking error             // the first failure of a sink
 }
 
 // suspect is a finding as it was seen.
@@ -118,20 +122,30 @@ func (c *campaign) tick() {
 
 // explore plays one case on the session that is open, or on a new one.
 func (c *campaign) explore(ctx context.Context, next harness.Case) error {
+	if !maps.Equal(next.Env, c.env) {
+		if err := c.close(ctx); err != nil {
+			return err
+		}
+	}
 	if c.session == nil {
 		s, err := runner.Open(ctx, c.Lab.Target, next.Env, c.Lab.Runner)
 		if err != nil {
 			return err
 		}
-		c.session, c.epoch = s, nil
+		c.session, c.env, c.epoch = s, next.Env, nil
 		c.res.Epochs++
 	}
 	rec, err := c.session.Play(ctx, next)
+	worn := c.session.Worn()
 	if rec != nil {
+		c.res.Cases++
 		c.look(rec)
+		if worn != "" && ctx.Err() == nil { // an interrupt wears it out, too
+			c.res.wear(rec, worn)
+		}
 	}
 	c.epoch = append(c.epoch, next)
-	if err != nil || c.session.Worn() != "" || len(c.epoch) >= c.span() || len(c.queue) > 0 {
+	if err != nil || worn != "" || len(c.epoch) >= c.span() || len(c.queue) > 0 {
 		err = errors.Join(err, c.close(ctx))
 	}
 	return err
@@ -178,14 +192,19 @@ func (c *campaign) suspect(rec *harness.Record, found []harness.Finding, prefix 
 			same := func(x *harness.Bug) bool { return x == b }
 			c.res.Bugs = slices.DeleteFunc(c.res.Bugs, same)
 			c.res.Suspects = slices.DeleteFunc(c.res.Suspects, same)
-			b.Finding, b.Case, b.Settled, b.Proven = f, rec.Case, false, false
+			b.Finding, b.Case, b.Settled, b.Proven, b.Disturbed = f, rec.Case, false, false, disturbed(prefix)
 		} else {
-			b = &harness.Bug{Finding: f, First: rec.Case, Case: rec.Case, Seen: 1, FirstSeen: c.res.Search}
+			b = &harness.Bug{Finding: f, First: rec.Case, Case: rec.Case, Disturbed: disturbed(prefix), Seen: 1, FirstSeen: c.res.Search}
 			c.known[f.Signature] = b
 			c.put(*b, rec)
 		}
 		c.queue = append(c.queue, suspect{b, rec, slices.Clone(prefix)})
 	}
+}
+
+// disturbed reports whether anything was injected into one of the cases.
+func disturbed(cases []harness.Case) bool {
+	return slices.ContainsFunc(cases, func(c harness.Case) bool { return len(c.Faults()) > 0 })
 }
 
 // triage proves what was seen, one after another.
@@ -223,20 +242,14 @@ func (c *campaign) prove(ctx context.Context, s suspect) error {
 	return nil
 }
 
-// settle files a bug under what is known of it by now. What one sighting does not prove,
-// and what was seen only after faults of earlier cases in the same process, may be their
-// aftermath: if it cannot be shown again, it is no suspicion either.
+// settle files a bug under what is known of it by now.
 func (c *campaign) settle(s suspect) {
 	b := s.bug
 	b.Settled = true
 	b.Proven = b.Proven || c.proof(b.Detector)
-	disturbed := slices.ContainsFunc(s.prefix, func(p harness.Case) bool { return len(p.Faults()) > 0 })
-	switch {
-	case b.Proven:
+	if b.Proven {
 		c.res.Bugs = append(c.res.Bugs, b)
-	case disturbed && b.Replays > 0:
-		c.res.Checks[b.Detector].Unsure["seen after faults of earlier cases only, and not shown again"]++
-	default:
+	} else {
 		c.res.Suspects = append(c.res.Suspects, b)
 	}
 	c.put(*b, s.rec)
@@ -255,10 +268,11 @@ func (c *campaign) put(b harness.Bug, rec *harness.Record) {
 	}
 }
 
-// failed takes note of a failure of the harness. It returns it once there were too many.
+// failed takes note of a failure of the harness. It returns it once there were too many, or
+// where nothing comes after it.
 func (c *campaign) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return Failure(ctx, err)
 	}
 	c.res.Errors = append(c.res.Errors, err.Error())
 	if c.trouble++; c.trouble >= maxTrouble || c.res.Cases == 0 {
@@ -277,7 +291,11 @@ func (c *campaign) close(ctx context.Context) error {
 	after, err := s.Close(ctx)
 	c.res.Cost = c.res.Cost.Add(s.Cost())
 	if n := len(c.epoch); n > 0 {
+		c.res.count(after)
 		c.suspect(after, c.judge(after), c.epoch[:n-1])
 	}
-	return err
+	if err != nil {
+		return running{err}
+	}
+	return nil
 }

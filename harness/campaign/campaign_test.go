@@ -63,24 +63,40 @@ var words = &harness.Detector{
 	},
 }
 
-// shake runs a campaign over cases on a service.
-func shake(t *testing.T, s *harnesstest.Service, d *harness.Detector, texts ...string) (*campaign.Result, *list, *sink) {
-	t.Helper()
+func ops() (out []harness.Op) {
 	for _, name := range []string{"get", "put", "arm", "crash"} {
-		s.Ops = append(s.Ops, harness.Op{Name: name})
+		out = append(out, harness.Op{Name: name, Takes: []string{"body"}})
 	}
-	l, k := &list{}, &sink{}
+	return out
+}
+
+func parse(t *testing.T, texts ...string) (out []harness.Case) {
+	t.Helper()
 	for _, text := range texts {
 		c, err := harness.ParseCase([]byte("target test\n" + text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.cases = append(l.cases, c)
+		out = append(out, c)
 	}
-	res, err := campaign.Run(t.Context(), campaign.Options{
-		Lab:    campaign.Lab{Target: s.Target(), Detectors: []*harness.Detector{d}, Runner: runner.Options{Fault: harnesstest.Fault}, Triage: 20 * time.Second},
-		Source: l, Sinks: []harness.Sink{k},
-	})
+	return out
+}
+
+func lab(target *harness.Target, d *harness.Detector) campaign.Lab {
+	return campaign.Lab{Target: target, Detectors: []*harness.Detector{d}, Runner: runner.Options{Fault: harnesstest.Fault}, Triage: 20 * time.Second}
+}
+
+// quiet answers every call well.
+func quiet(context.Context, *harnesstest.Life, harnesstest.Call) harness.Reply {
+	return harnesstest.OK("")
+}
+
+// shake runs a campaign over cases on a service.
+func shake(t *testing.T, s *harnesstest.Service, d *harness.Detector, texts ...string) (*campaign.Result, *list, *sink) {
+	t.Helper()
+	s.Ops = ops()
+	l, k := &list{cases: parse(t, texts...)}, &sink{}
+	res, err := campaign.Run(t.Context(), campaign.Options{Lab: lab(s.Target(), d), Source: l, Sinks: []harness.Sink{k}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +114,7 @@ func TestBugIsSavedFirstThenProvenAndMinimal(t *testing.T) {
 		}
 		return harnesstest.OK("")
 	}}
-	res, l, k := shake(t, s, words, "a get *3\n", "a get\n+ net/break link=cache\nf: b put\n+ net/break link=db\na put x=1 *5 &\nb get\n", "a put\n")
+	res, l, k := shake(t, s, words, "a get *3\n", "a get\n+ net/break link=cache\nf: b put\n+ net/break link=db\na put body.x=1 *5 &\nb get\n", "a put\n")
 	if len(res.Bugs) != 1 || !res.Bugs[0].Minimal || res.Bugs[0].Shown < 9 {
 		t.Fatalf("bugs: %+v", res.Bugs)
 	}
@@ -160,6 +176,11 @@ func TestSightingThatCannotBeShownAgainIsNoBug(t *testing.T) {
 		case !proof && (len(res.Bugs) != 0 || len(res.Suspects) != 1 || v != gate.Inconclusive):
 			t.Errorf("a sighting that is none: %v %v %+v", v, why, res.Suspects)
 		}
+		for _, b := range slices.Concat(res.Bugs, res.Suspects) {
+			if b.Replays != 3 || b.Others == 0 || b.Replays+b.Others != res.Replays {
+				t.Errorf("%d replays of the case, %d of others, %d in all", b.Replays, b.Others, res.Replays)
+			}
+		}
 	}
 }
 
@@ -180,7 +201,6 @@ func TestCrashBeginsANewEpoch(t *testing.T) {
 
 func TestPassMustBeEarned(t *testing.T) {
 	t.Parallel()
-	quiet := func(context.Context, *harnesstest.Life, harnesstest.Call) harness.Reply { return harnesstest.OK("") }
 	eager := *detect.ByName("status")
 	eager.Minimum = 1_000_000
 	for _, tt := range []struct {
@@ -190,7 +210,7 @@ func TestPassMustBeEarned(t *testing.T) {
 		want gate.Verdict
 		why  string
 	}{
-		{"enough was seen", words, "a get *50\n+ net/break link=db\na get\n", gate.Pass, ""},
+		{"enough was seen", words, "a get *50\na put\na arm\na crash\n+ net/break link=db\na get\n", gate.Pass, ""},
 		{"too few calls", words, "a get\n", gate.Inconclusive, "only 1 calls"},
 		{"a detector saw too little", &eager, "a get *50\n", gate.Inconclusive, "status looked at 50"},
 	} {

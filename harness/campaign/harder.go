@@ -18,7 +18,8 @@ const (
 
 // harder yields variants of a case in which what it shows by chance is more likely: what
 // is done at once is done more often and by more lanes, and faults last from the start of
-// their turn to the end of the case. A case that is slow to play is not made slower.
+// their turn to the end of the case. A case that is slow to play is made little slower: no
+// call is repeated once it has passed its deadline.
 func harder(c harness.Case, slow bool) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
 		tried := map[string]bool{c.Normalize().String(): true}
@@ -31,7 +32,7 @@ func harder(c harness.Case, slow bool) iter.Seq[harness.Case] {
 			often(lasting(crowded(c)), 4),
 		}
 		if slow {
-			variants = []harness.Case{crowded(c), lasting(c), lasting(crowded(c))}
+			variants = []harness.Case{often(c, 3), crowded(c), lasting(c), often(lasting(crowded(c)), 3)}
 		}
 		for _, v := range variants {
 			v = v.Normalize()

@@ -33,7 +33,10 @@ func (l *Lab) Replay(ctx context.Context, c harness.Case) (*harness.Record, []de
 	}
 	rec, err := s.Play(ctx, c)
 	after, stop := s.Close(ctx)
-	if err = errors.Join(err, stop); err != nil {
+	if stop != nil {
+		err = errors.Join(err, running{stop})
+	}
+	if err != nil {
 		return rec, nil, err
 	}
 	rec.Append(after)
@@ -44,8 +47,28 @@ func (l *Lab) Replay(ctx context.Context, c harness.Case) (*harness.Record, []de
 	return rec, vs, nil
 }
 
+// running is an error of stopping: something of a target may still run.
+type running struct{ error }
+
+func (r running) Unwrap() error { return r.error }
+
+// Failure returns an error unless it only says that ctx is done: nothing excuses that
+// something could not be stopped.
+func Failure(ctx context.Context, err error) error {
+	var r running
+	switch {
+	case ctx.Err() == nil:
+		return err
+	case errors.As(err, &r):
+		return r
+	}
+	return nil
+}
+
 // Shown says how often a case showed a signature, of how many replays.
 type Shown struct {
+	Case      harness.Case
+	Signature string
 	Times, Of int
 	Took      time.Duration   // the mean replay
 	Record    *harness.Record // the last that showed it
@@ -61,7 +84,7 @@ func (s Shown) slow() bool { return s.Took > time.Second }
 // Shows replays a case up to n times. It ends early once enough replays showed the
 // signature, or once so many did not that enough is out of reach.
 func (l *Lab) Shows(ctx context.Context, c harness.Case, signature string, n, enough int) (Shown, error) {
-	var out Shown
+	out := Shown{Case: c, Signature: signature}
 	start := time.Now()
 	for out.Of < n && out.Times < enough && n-out.Of >= enough-out.Times {
 		rec, vs, err := l.Replay(ctx, c)
@@ -91,64 +114,40 @@ const (
 // Prove confirms a finding, makes its case minimal, and measures how surely that shows it,
 // all within the time for triage, a quarter of which is kept for the measuring. Prefix are
 // the cases that the same process had played before. Running out of time, or being
-// interrupted, is no error: the bug then comes back as far as it was proven. The record is
-// that of the case that comes back, nil where that was not shown again.
+// interrupted, is no error, and an error loses nothing: the bug comes back as far as it was
+// proven. The record is that of the case that comes back, nil where that was not shown again.
 func (l *Lab) Prove(ctx context.Context, bug harness.Bug, prefix []harness.Case) (harness.Bug, *harness.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.Triage)
 	defer cancel()
-	reducing, enough := context.WithTimeout(ctx, l.Triage*3/4)
-	defer enough()
-
-	c, shown, err := l.confirm(ctx, bug, prefix)
-	bug.Shown, bug.Replays = shown.Times, shown.Of
+	shown, others, err := l.confirm(ctx, bug, prefix)
+	err = Failure(ctx, err)
+	bug.Shown, bug.Replays, bug.Others = shown.Times, shown.Of, others
 	if shown.Times == 0 {
-		return bug, nil, failure(ctx, err)
+		return bug, nil, err
 	}
-	bug.Proven, bug.Case, bug.Finding = true, c, shown.Finding
-	if err != nil {
-		return bug, shown.Record, failure(ctx, err)
+	if err == nil {
+		shown, bug.Minimal, err = l.least(ctx, shown)
 	}
-	least, minimal, err := l.reduce(reducing, c, shown)
-	if err != nil {
-		return bug, shown.Record, failure(reducing, err)
-	}
-	final, err := l.Shows(ctx, least, bug.Signature, finals, finals-1)
-	if err == nil && !surely(final) {
-		least, final, err = l.press(ctx, least, bug.Signature, final)
-	}
-	if final.Of > 0 && final.Times == 0 {
-		return bug, shown.Record, failure(ctx, err)
-	}
-	bug.Case, bug.Minimal = least, minimal && surely(final)
-	if final.Times > 0 {
-		bug.Finding, bug.Shown, bug.Replays = final.Finding, final.Times, final.Of
-		shown = final
-	}
-	return bug, shown.Record, failure(ctx, err)
-}
-
-// failure returns an error, unless it only says that the time was up.
-func failure(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	bug.Proven, bug.Case, bug.Finding = true, shown.Case, shown.Finding
+	bug.Shown, bug.Replays = shown.Times, shown.Of
+	return bug, shown.Record, err
 }
 
 // confirm shows a finding again: by its case alone, by a harder variant of it, or after what
-// the same process had played before, as little of it as it takes.
-func (l *Lab) confirm(ctx context.Context, bug harness.Bug, prefix []harness.Case) (harness.Case, Shown, error) {
+// the same process had played before, as little of it as it takes. Where none of them shows
+// it, others is how many replays were not of the case alone.
+func (l *Lab) confirm(ctx context.Context, bug harness.Bug, prefix []harness.Case) (shown Shown, others int, err error) {
 	alone, err := l.Shows(ctx, bug.Case, bug.Signature, confirms, 3)
 	if err != nil || alone.Times > 0 {
-		return bug.Case, alone, err
+		return alone, 0, err
 	}
 	for more := range harder(bug.Case, alone.slow()) {
 		shown, err := l.Shows(ctx, more, bug.Signature, again, 1)
 		if shown.Times > 0 {
-			return more, shown, err
+			return shown, 0, err
 		}
-		if alone.Of += shown.Of; err != nil {
-			return bug.Case, alone, err
+		if others += shown.Of; err != nil {
+			return alone, others, err
 		}
 	}
 	for n := 1; n/2 < len(prefix); n *= 2 {
@@ -156,53 +155,99 @@ func (l *Lab) confirm(ctx context.Context, bug harness.Bug, prefix []harness.Cas
 		joined := harness.Join(append(last[:len(last):len(last)], bug.Case)...)
 		shown, err := l.Shows(ctx, joined, bug.Signature, again, 2)
 		if shown.Times > 1 { // once may be chance, and the prefix is no part of it
-			return joined, shown, err
+			return shown, 0, err
 		}
-		if alone.Of += shown.Of; err != nil {
-			return bug.Case, alone, err
+		if others += shown.Of; err != nil {
+			return alone, others, err
 		}
 	}
-	return bug.Case, alone, nil
+	return alone, others, nil
+}
+
+// least makes a case minimal and measures how surely that shows its signature. One that does
+// not is pressed. What came of that is made minimal once more if there is time, which counts
+// if it still shows its signature surely.
+func (l *Lab) least(ctx context.Context, s Shown) (Shown, bool, error) {
+	end, _ := ctx.Deadline()
+	reducing, cancel := context.WithDeadline(ctx, end.Add(-l.Triage/4))
+	defer cancel()
+	least, minimal, err := l.reduce(reducing, s)
+	final, failed := l.Shows(ctx, least.Case, s.Signature, finals, finals-1)
+	if failed == nil && !surely(final) {
+		measured := final.Case.String()
+		if final, failed = l.press(ctx, final); final.Case.String() != measured {
+			minimal = false
+			if failed == nil && surely(final) {
+				final, minimal, failed = l.redo(ctx, reducing, final)
+			}
+		}
+	}
+	err = errors.Join(err, Failure(ctx, failed))
+	switch {
+	case final.Of == 0:
+		return least, false, err // it could not be measured
+	case final.Times == 0:
+		return s, false, err // it was reduced to what shows it by chance
+	}
+	return final, minimal && surely(final), err
+}
+
+// redo makes minimal what was pressed. Where that does not surely show it, pressed stays.
+func (l *Lab) redo(ctx, reducing context.Context, pressed Shown) (Shown, bool, error) {
+	least, minimal, err := l.reduce(reducing, pressed)
+	if err != nil || least.Case.String() == pressed.Case.String() {
+		return pressed, minimal, err
+	}
+	final, err := l.Shows(ctx, least.Case, least.Signature, finals, finals-1)
+	if err != nil || !surely(final) {
+		return pressed, false, err
+	}
+	return final, minimal, nil
 }
 
 // reduce makes a case minimal. One that shows the signature only now and then is first
 // pressed; if that does not help, what is surely not needed is taken away, with patience,
-// and it is pressed again: what is left can be done more often.
-func (l *Lab) reduce(ctx context.Context, c harness.Case, shown Shown) (harness.Case, bool, error) {
+// and it is pressed again: what is left can be done more often. What comes back with an
+// error is what was reached until then.
+func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 	var err error
-	signature := shown.Finding.Signature
-	if !shown.Always() {
-		if c, shown, err = l.press(ctx, c, signature, shown); err != nil {
-			return c, false, err
+	if !s.Always() {
+		if s, err = l.press(ctx, s); err != nil {
+			return s, false, err
 		}
 	}
-	if !surely(shown) {
+	if !surely(s) {
 		r := patient
-		if shown.Times*2 > shown.Of {
+		if s.Times*2 > s.Of {
 			r = fair
 		}
-		if c, _, err = minimize.Minimize(ctx, c, l.test(signature, r), l.simpler); err != nil {
-			return c, false, err
+		if s, _, err = l.minimize(ctx, s, r); err != nil {
+			return s, false, err
 		}
-		if c, shown, err = l.press(ctx, c, signature, Shown{Of: 1, Took: shown.Took}); err != nil || !surely(shown) {
-			return c, false, err
+		pressed, err := l.press(ctx, Shown{Case: s.Case, Signature: s.Signature, Of: 1, Took: s.Took})
+		if pressed.Times > 0 {
+			s = pressed
+		}
+		if err != nil || !surely(pressed) {
+			return s, false, err
 		}
 	}
 	r := strict
-	if shown.slow() {
+	if s.slow() {
 		r = quick
 	}
-	test := l.test(signature, r)
-	if cut := evidence(shown.Record, shown.Finding); len(cut.Steps) < len(c.Steps) {
-		ok, err := test(ctx, cut, false)
-		if err != nil {
-			return c, false, err
-		}
-		if ok {
-			c = cut
+	if cut := evidence(s.Record, s.Finding); len(cut.Steps) < len(s.Case.Steps) {
+		if _, err := l.test(&s, r)(ctx, cut, false); err != nil {
+			return s, false, err
 		}
 	}
-	return minimize.Minimize(ctx, c, test, l.simpler)
+	return l.minimize(ctx, s, r)
+}
+
+// minimize takes away all that can be while the signature is shown with some rigour.
+func (l *Lab) minimize(ctx context.Context, s Shown, r rigour) (least Shown, minimal bool, err error) {
+	s.Case, minimal, err = minimize.Minimize(ctx, s.Case, l.test(&s, r), l.simpler)
+	return s, minimal, err
 }
 
 // evidence returns the case of a record with only those calls that a finding speaks of,
@@ -238,26 +283,22 @@ func evidence(rec *harness.Record, f harness.Finding) harness.Case {
 // surely reports whether a case may be called reproducible: nine of ten.
 func surely(s Shown) bool { return s.Of > 0 && s.Times*10 >= s.Of*9 }
 
-// press makes a case show the signature more surely. A case that no harder variant improves
+// press makes a case show its signature more surely. A case that no harder variant improves
 // on stays as it was.
-func (l *Lab) press(ctx context.Context, c harness.Case, signature string, shown Shown) (harness.Case, Shown, error) {
-	best := c
-	for more := range harder(c, shown.slow()) {
-		if surely(shown) || ctx.Err() != nil {
+func (l *Lab) press(ctx context.Context, s Shown) (Shown, error) {
+	for more := range harder(s.Case, s.slow()) {
+		if surely(s) || ctx.Err() != nil {
 			break
 		}
-		got, err := l.Shows(ctx, more, signature, finals, finals-1)
-		if ctx.Err() != nil {
-			break
-		}
+		got, err := l.Shows(ctx, more, s.Signature, finals, finals-1)
 		if err != nil {
-			return best, shown, err
+			return s, Failure(ctx, err)
 		}
-		if got.Times*max(shown.Of, 1) > shown.Times*got.Of {
-			best, shown = more, got
+		if got.Times*max(s.Of, 1) > s.Times*got.Of {
+			s = got
 		}
 	}
-	return best, shown, nil
+	return s, nil
 }
 
 // rigour says how many of how many replays make a smaller case one that still shows it.
@@ -276,8 +317,14 @@ func strict(c harness.Case, rarer bool) (enough, of int) {
 	return 2, 2
 }
 
-// quick wants one: it is for cases that surely show their signature, but slowly.
-func quick(harness.Case, bool) (enough, of int) { return 1, 1 }
+// quick wants one, five where calls are made less often: it is for cases that surely show
+// their signature, but slowly.
+func quick(_ harness.Case, rarer bool) (enough, of int) {
+	if rarer {
+		return 5, 5
+	}
+	return 1, 1
+}
 
 // fair wants two of three, and nothing done less often: it is for cases that show their
 // signature more often than not, but not surely.
@@ -297,18 +344,19 @@ func patient(_ harness.Case, rarer bool) (enough, of int) {
 	return 2, 6
 }
 
-// test returns the predicate for minimizing.
-func (l *Lab) test(signature string, r rigour) minimize.Test {
+// test returns the predicate for minimizing. Least becomes the last case that passed.
+func (l *Lab) test(least *Shown, r rigour) minimize.Test {
 	return func(ctx context.Context, c harness.Case, rarer bool) (bool, error) {
 		if l.Check(c) != nil {
 			return false, nil // it cannot be played
 		}
 		enough, of := r(c, rarer)
-		s, err := l.Shows(ctx, c, signature, of, enough)
-		if ctx.Err() != nil {
-			return false, nil // out of time is not the harness's failure
+		s, err := l.Shows(ctx, c, least.Signature, of, enough)
+		if err != nil || s.Times < enough {
+			return false, Failure(ctx, err)
 		}
-		return s.Times >= enough, err
+		*least = s
+		return true, nil
 	}
 }
 
@@ -360,10 +408,13 @@ func (l *Lab) checkCall(s harness.Step) error {
 		return fmt.Errorf("the target has no op %s", s.Name)
 	}
 	for _, a := range s.Args {
-		first, _, _ := strings.Cut(a.Key, ".")
+		first, _, named := strings.Cut(a.Key, ".")
 		known := slices.ContainsFunc(op.Params, func(p harness.Param) bool { return p.Name == a.Key })
 		if !known && !slices.Contains(op.Takes, first) {
 			return fmt.Errorf("%s takes no %s, only what begins with %s", s.Name, a.Key, strings.Join(op.Takes, ", "))
+		}
+		if !known && !named && first != "body" { // of the others there can be many
+			return fmt.Errorf("%s takes no bare %s: name it as %s.NAME", s.Name, first, first)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -24,53 +25,114 @@ type Result struct {
 	Cost     runner.Cost          `json:"cost"`   // of the search alone
 	Judging  time.Duration        `json:"judging"`
 	Cases    int                  `json:"cases"`
+	Records  int                  `json:"records"` // judged by the search: of cases, and of what came after the last of an epoch
 	Epochs   int                  `json:"epochs"`
 	Replays  int                  `json:"replays"`
 	Calls    map[harness.Kind]int `json:"calls"`
-	Faults   map[string]Tally     `json:"faults,omitempty"` // by fault and what it was aimed at
-	Checks   map[string]*Checks   `json:"checks"`           // by detector
+	Answers  map[string]Answers   `json:"answers"`            // by op, those never called included
+	Worn     map[string]int       `json:"worn,omitempty"`     // epochs that ended early, by reason
+	Faults   map[string]Tally     `json:"faults,omitempty"`   // by fault and what it is aimed at, those never injected included
+	LeftOut  map[string][]string  `json:"left_out,omitempty"` // faults that cannot be injected, by what the target lacks
+	Checks   map[string]*Checks   `json:"checks"`             // by detector
 	Bugs     []*harness.Bug       `json:"bugs,omitempty"`
 	Suspects []*harness.Bug       `json:"suspects,omitempty"` // seen, but neither shown again nor proven by the sighting
 	Errors   []string             `json:"errors,omitempty"`   // what the harness could not do
-	Cut      int                  `json:"cut,omitempty"`      // records that are not whole
+	Cut      int                  `json:"cut,omitempty"`      // of Records, how many are not whole
 	Stopped  bool                 `json:"stopped,omitempty"`  // interrupted before the budget was spent
 	Proving  string               `json:"-"`                  // the signature of what is being proven
 }
 
-// Tally counts how often a fault was injected, and how often it took effect.
+// Ended is the entry of Worn for epochs that ended with a process that ended by itself: what
+// that means is for the detectors to say.
+const Ended = "a process ended by itself"
+
+// Answers counts how the calls of an op ended: by status, or "no reply".
+type Answers struct {
+	OK     int            `json:"ok"`               // of all
+	Others map[string]int `json:"others,omitempty"` // those that were not ok
+}
+
+// Tally counts how often a fault was to be injected, how often it took effect, and how
+// often it could not be injected.
 type Tally struct {
-	Injected int `json:"injected"`
-	Acted    int `json:"acted"`
+	Injected int    `json:"injected"`
+	Acted    int    `json:"acted"`
+	Failed   int    `json:"failed,omitempty"`
+	Why      string `json:"why,omitempty"` // it failed first
 }
 
 // Checks is what a detector has looked at over a campaign.
 type Checks struct {
 	Checked int            `json:"checked"`
 	Minimum int            `json:"minimum"`
-	Blind   bool           `json:"blind,omitempty"` // the target cannot show what it needs
-	Unsure  map[string]int `json:"unsure,omitempty"`
+	Blind   bool           `json:"blind,omitempty"`  // the target cannot show what it needs
+	Unsure  map[string]int `json:"unsure,omitempty"` // records, by what could not be decided in them
 }
 
-// Tried is how many calls were made or skipped.
-func (r *Result) Tried() int {
-	n := 0
-	for _, k := range []harness.Kind{harness.OK, harness.Fail, harness.Unknown, harness.Skip} {
-		n += r.Calls[k]
+// Made is how many calls were made and have ended.
+func (r *Result) Made() int {
+	return r.Calls[harness.OK] + r.Calls[harness.Fail] + r.Calls[harness.Unknown]
+}
+
+// expect makes an entry for every op, and for everything that the faults can be aimed at, so
+// that what is never called or injected is seen to be missing.
+func (r *Result) expect(faults []*harness.Fault, t *harness.Target) {
+	for _, op := range t.Ops {
+		r.Answers[op.Name] = Answers{}
 	}
-	return n
+	for _, f := range faults {
+		aims := f.Aims(t)
+		for _, args := range aims {
+			r.Faults[Aim(harness.Step{Name: f.Name, Args: args})] = Tally{}
+		}
+		if len(aims) == 0 {
+			why := lacks(f, t)
+			r.LeftOut[why] = append(r.LeftOut[why], f.Name)
+		}
+	}
+}
+
+// lacks says why a fault cannot be aimed at anything.
+func lacks(f *harness.Fault, t *harness.Target) string {
+	for _, p := range f.Params {
+		switch {
+		case p.Of == harness.OfLink && len(t.Links) == 0:
+			return "the target has no links"
+		case p.Of == harness.OfProc && len(t.Procs) == 0:
+			return "the target has no processes"
+		}
+	}
+	return "the target cannot do what they need"
+}
+
+// wear counts an epoch that ended early. Rec is the record of its last case.
+func (r *Result) wear(rec *harness.Record, why string) {
+	for _, e := range rec.Events {
+		if e.Kind == harness.Exit && e.Args.Text("expected") != "true" {
+			why = Ended
+		}
+	}
+	r.Worn[why]++
 }
 
 // count adds what one record of the search shows.
 func (r *Result) count(rec *harness.Record) {
-	r.Cases++
+	r.Records++
 	if rec.Truncated {
 		r.Cut++
+	}
+	healed := map[int]bool{} // a fault that was in force is healed: one that is not could not be injected
+	for _, e := range rec.Events {
+		if e.Kind == harness.Heal {
+			healed[e.Step] = true
+		}
 	}
 	for _, e := range rec.Events {
 		switch e.Kind {
 		case harness.OK, harness.Fail, harness.Unknown:
 			if e.Step >= 0 {
 				r.Calls[e.Kind]++
+				r.answered(e)
 			}
 		case harness.Skip:
 			r.Calls[e.Kind]++
@@ -81,11 +143,31 @@ func (r *Result) count(rec *harness.Record) {
 		case harness.Inject:
 			r.tally(rec, e, func(t *Tally) { t.Injected++ })
 		case harness.Acted:
-			if e.Value > 0 {
+			switch {
+			case !healed[e.Step]:
+				r.tally(rec, e, func(t *Tally) {
+					t.Failed++
+					t.Why = cmp.Or(t.Why, e.Text)
+				})
+			case e.Value > 0:
 				r.tally(rec, e, func(t *Tally) { t.Acted++ })
 			}
 		}
 	}
+}
+
+// answered counts how a call ended.
+func (r *Result) answered(e harness.Event) {
+	a := r.Answers[e.Name]
+	if e.Kind == harness.OK {
+		a.OK++
+	} else {
+		if a.Others == nil {
+			a.Others = map[string]int{}
+		}
+		a.Others[cmp.Or(e.Args.Text("status"), "no reply")]++
+	}
+	r.Answers[e.Name] = a
 }
 
 // tally finds the entry of the fault that an event speaks of.
@@ -109,8 +191,10 @@ func (r *Result) judged(vs []detect.Result) {
 		}
 		c.Blind = c.Blind || v.Missing != 0
 		c.Checked += v.Checked
-		for _, u := range v.Unsure {
-			c.Unsure[u]++
+		for i, u := range v.Unsure {
+			if !slices.Contains(v.Unsure[:i], u) {
+				c.Unsure[u]++
+			}
 		}
 	}
 }

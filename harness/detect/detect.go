@@ -1,5 +1,5 @@
 // Package detect holds what every service promises, whatever it is for: no data race, no
-// panic, no fatal error, no exit of its own, no call that waits for ever, no wrong status
+// panic, no fatal error, no exit of its own, no call that stands still, no wrong status
 // while nothing is disturbed.
 //
 // Each detector is a pure function of the record. It prefers silence to doubt: what could
@@ -90,17 +90,18 @@ func unexpected(e harness.Event) bool {
 	return e.Kind == harness.Exit && e.Args.Text("expected") != "true"
 }
 
-// injected reports whether anything was injected before seq.
-func injected(rec *harness.Record, seq uint64) bool {
+// undisturbed counts the calls that ended before anything was injected.
+func undisturbed(rec *harness.Record) int {
+	n := 0
 	for _, e := range rec.Events {
-		if e.Seq >= seq {
+		if e.Kind == harness.Inject {
 			break
 		}
-		if e.Kind == harness.Inject {
-			return true
+		if e.Returned() {
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 // of names the process in a title, unless it is the service itself.

@@ -7,6 +7,9 @@ import (
 )
 
 // Exit finds a service that ended by itself without a reason that another detector names.
+//
+// After a fault it may be meant to: that is neither a finding nor a pass. Where a fault
+// ended the service itself, what it does from then on is that fault's work.
 var Exit = &harness.Detector{
 	Name:    "exit",
 	Doc:     "the service ends by itself while nothing is injected",
@@ -16,9 +19,16 @@ var Exit = &harness.Detector{
 }
 
 func exit(rec *harness.Record) harness.Judgement {
-	j := harness.Judgement{Checked: returned(rec)}
+	j := harness.Judgement{Checked: undisturbed(rec)}
+	disturbed := false
 	for _, e := range rec.Events {
-		if !unexpected(e) || e.Name != harness.Service || injected(rec, e.Seq) {
+		if e.Kind == harness.Inject {
+			if e.Args.Text("proc") == harness.Service {
+				return j
+			}
+			disturbed = true
+		}
+		if !unexpected(e) || e.Name != harness.Service {
 			continue
 		}
 		if rec.Truncated {
@@ -26,6 +36,10 @@ func exit(rec *harness.Record) harness.Judgement {
 			return j
 		}
 		if explained(rec) {
+			return j
+		}
+		if disturbed {
+			j.Unsure = append(j.Unsure, "the service ended after a fault")
 			return j
 		}
 		add(&j, harness.Finding{

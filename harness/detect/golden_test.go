@@ -33,7 +33,11 @@ var update = flag.Bool("update", false, "write what the detectors find into the 
 //	-- output service stderr --
 //	what the process printed, an event a line
 //	-- sample goroutines --
-//	the text of one event
+//	the text of one event, half a second after the one before
+//	-- cut goroutines --
+//	the same, of a dump that was cut
+//	-- again 2s --
+//	the last two samples once more, so much later
 //	-- want --
 //	what every detector finds
 func TestGoldens(t *testing.T) {
@@ -129,10 +133,17 @@ func writeGolden(t *testing.T, file string, a *txtar.Archive, got string) {
 func parseGolden(t *testing.T, a *txtar.Archive) (rec *harness.Record, want string) {
 	t.Helper()
 	rec = &harness.Record{Case: harness.Case{Target: "."}}
+	var now time.Duration
 	emit := func(e harness.Event) {
-		e.Seq = uint64(len(rec.Events) + 1)
-		e.At = time.Duration(e.Seq) * time.Millisecond
+		e.Seq, e.At = uint64(len(rec.Events)+1), now
 		rec.Events = append(rec.Events, e)
+		now += time.Millisecond
+	}
+	var samples []harness.Event
+	sample := func(e harness.Event) {
+		now += 500 * time.Millisecond
+		emit(e)
+		samples = append(samples, e)
 	}
 	for _, f := range a.Files {
 		lines := strings.Split(strings.TrimSuffix(string(f.Data), "\n"), "\n")
@@ -150,7 +161,19 @@ func parseGolden(t *testing.T, a *txtar.Archive) (rec *harness.Record, want stri
 				emit(harness.Event{Kind: harness.Output, Step: -1, Name: w[1], Lane: w[2], Text: line})
 			}
 		case "sample":
-			emit(harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Text: string(f.Data)})
+			sample(harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Text: string(f.Data)})
+		case "cut":
+			cut := harness.Args{{Key: "cut", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
+			sample(harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Args: cut, Text: string(f.Data)})
+		case "again":
+			later, err := time.ParseDuration(w[1])
+			if err != nil || len(samples) < 2 {
+				t.Fatalf("%s: %d samples before it, %v", f.Name, len(samples), err)
+			}
+			now += later - 500*time.Millisecond
+			for _, e := range samples[len(samples)-2:] {
+				sample(e)
+			}
 		case "want":
 			want = string(f.Data)
 		default:
@@ -215,5 +238,9 @@ func parseEvent(t *testing.T, line string) harness.Event {
 		t.Fatalf("%s: %v", line, err)
 	}
 	e.Args = c.Steps[0].Args
+	_, answered := e.Args.Get("status")
+	if _, expect := e.Args.Get("expect"); expect != answered {
+		t.Fatalf("%s: a reply that came has a status and expect, another has neither", line)
+	}
 	return e
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/stack"
@@ -12,30 +13,34 @@ import (
 
 // Hang finds calls that passed their deadline and stand still in the service's own code.
 //
-// The proof is two goroutine dumps of one process life, some time apart. Waiting for a
-// lock past the deadline of a call is a finding whatever else goes on: the service made
-// the call wait for another one. Waiting for anything else is one only if nothing was
-// ever injected: a dependency that is disturbed may keep those waiting who asked it. And
-// it is none where it may be meant: a handler that sleeps, one that waits in a select,
-// which may hold a timer and the end of the request, and one whose reply has begun, as
-// that of a stream has.
+// The proof is goroutine dumps of one process life, some time apart. Waiting for a lock
+// past the deadline of a call is a finding whatever else goes on, and however soon the
+// lock may come free: the service made the call wait for another one. Waiting for anything
+// else is one only if nothing was ever injected, for a dependency that is disturbed may
+// keep those waiting who asked it; and only if dumps show that it goes on for another
+// deadline at least, for work may just be slow. And it is none where it may be meant: a
+// handler that sleeps, one that waits in a select, which may hold a timer and the end of
+// the request, and one whose reply has begun, as that of a stream has.
+//
+// What counts as checked is the calls that returned in time. Of the late ones dumps show
+// only some.
 var Hang = &harness.Detector{
 	Name:    "hang",
-	Doc:     "calls wait for ever: for a lock, or while nothing is injected for anything else",
+	Doc:     "calls pass their deadline and stand still: at a lock, or while nothing is injected at anything else",
 	Needs:   harness.CapAgent,
 	Minimum: 20,
 	Detect:  hang,
 }
 
 func hang(rec *harness.Record) harness.Judgement {
-	j := harness.Judgement{Checked: returned(rec)}
-	stuck, answered := late(rec)
+	stuck, answered, inTime := late(rec)
+	j := harness.Judgement{Checked: inTime}
 	if stuck == 0 {
 		return j
 	}
 	ds := dumps(rec)
 	if len(ds) == 0 {
-		j.Unsure = append(j.Unsure, fmt.Sprintf("%d calls stuck, and no two goroutine dumps that show where", stuck))
+		j.Unsure = append(j.Unsure, "calls stuck, and no two whole goroutine dumps that show where")
 	}
 	for _, d := range ds {
 		if f, found := d.locked(); found {
@@ -55,9 +60,10 @@ func hang(rec *harness.Record) harness.Judgement {
 	return j
 }
 
-// late counts the calls that passed their deadline, and those of them whose reply had
-// begun all the same. A call that also ignored its end is recorded twice.
-func late(rec *harness.Record) (stuck, answered int) {
+// late counts the calls that passed their deadline, those of them whose reply had begun
+// all the same, and the calls that returned in time. A call that also ignored its end is
+// recorded twice.
+func late(rec *harness.Record) (stuck, answered, inTime int) {
 	lanes := map[string]bool{}
 	for _, e := range rec.Events {
 		switch {
@@ -66,17 +72,22 @@ func late(rec *harness.Record) (stuck, answered int) {
 		case e.Kind == harness.Stuck && !lanes[e.Lane]:
 			lanes[e.Lane] = true
 			stuck++
-		case e.Returned() && lanes[e.Lane] && e.Args.Int("status") != 0:
+		case e.Returned() && !lanes[e.Lane]:
+			inTime++
+		case e.Returned() && e.Args.Int("status") != 0:
 			answered++
 		}
 	}
-	return stuck, answered
+	return stuck, answered, inTime
 }
 
 // pair is two dumps of one process life, taken while a call was stuck.
 type pair struct {
 	module    string
-	disturbed bool // something was injected before
+	disturbed bool          // something was injected before
+	deadline  time.Duration // of the call that was stuck
+	apart     time.Duration // the dumps
+	earlier   *pair         // of the same life, whose after is before; nil for the first
 	before    map[int64]stack.Goroutine
 	after     map[int64]stack.Goroutine
 	ids       []int64           // of those in both, sorted
@@ -87,28 +98,34 @@ type pair struct {
 
 func dumps(rec *harness.Record) []*pair {
 	var out []*pair
-	var last *harness.Event // the dump before, in the same life
-	var stuck uint64
+	var stuck, last *harness.Event // last is the dump before, in the same life
+	var earlier *pair
 	disturbed := false
 	for i := range rec.Events {
 		switch e := &rec.Events[i]; {
 		case e.Kind == harness.Inject:
 			disturbed = true
 		case e.Kind == harness.Exit && e.Name == harness.Service, e.Kind == harness.Reset:
-			stuck, last = 0, nil
-		case e.Kind == harness.Stuck && stuck == 0:
-			stuck = e.Seq
-		case e.Kind == harness.Sample && e.Name == "goroutines" && e.Text != "" && stuck != 0:
+			stuck, last, earlier = nil, nil, nil
+		case e.Kind == harness.Stuck && stuck == nil:
+			stuck = e
+		case e.Kind == harness.Sample && e.Name == "goroutines" && stuck != nil && whole(e):
 			if last != nil {
 				p := compare(rec.Build.Module, last.Text, e.Text)
-				p.disturbed, p.evidence = disturbed, []uint64{stuck, last.Seq, e.Seq}
+				p.disturbed, p.deadline, p.apart = disturbed, stuck.Args.Duration("after"), e.At-last.At
+				p.earlier, p.evidence = earlier, []uint64{stuck.Seq, last.Seq, e.Seq}
 				out = append(out, p)
+				earlier = p
 			}
 			last = e
 		}
 	}
 	return out
 }
+
+// whole reports whether a dump shows every goroutine: of those that were cut off nothing
+// is known, neither who holds a lock nor who is at work.
+func whole(dump *harness.Event) bool { return dump.Text != "" && dump.Args.Text("cut") != "true" }
 
 func compare(module, before, after string) *pair {
 	p := &pair{module: module, lines: strings.Split(after, "\n")}
@@ -136,6 +153,16 @@ func byID(gs []stack.Goroutine) map[int64]stack.Goroutine {
 func (p *pair) still(id int64) bool {
 	a, b := p.before[id], p.after[id]
 	return a.State == b.State && slices.EqualFunc(a.Frames, b.Frames, samePlace)
+}
+
+// stands reports whether a goroutine is in all dumps until now where it was in the first.
+func (p *pair) stands(id int64) bool {
+	for ; p != nil; p = p.earlier {
+		if !p.still(id) {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *pair) own(f stack.Frame) bool { return stack.Own(p.module, f.Func) }
@@ -172,7 +199,7 @@ func (p *pair) serves(g stack.Goroutine) bool {
 func waitsFor(state string) string {
 	switch {
 	case state == "IO wait":
-		return "I/O that does not return"
+		return "I/O"
 	case strings.HasPrefix(state, "chan ") || strings.HasPrefix(state, "select"):
 		return "a channel operation"
 	case state == "running" || state == "runnable":
@@ -181,24 +208,25 @@ func waitsFor(state string) string {
 	return "a wait (" + state + ")"
 }
 
-// blocked finds handlers that stand still while nothing is injected.
+// blocked finds handlers that have stood still for another deadline while nothing is
+// injected.
 func (p *pair) blocked() []harness.Finding {
 	var out []harness.Finding
-	if p.disturbed {
+	if p.disturbed || p.apart < p.deadline {
 		return nil
 	}
 	for _, id := range p.ids {
 		g := p.after[id]
 		what := waitClass(g.State)
 		at := slices.IndexFunc(g.Frames, p.own)
-		if what == "" || at < 0 || !handles(g) || !p.still(id) || clients(g.Frames[:at]) || p.busy(id) {
+		if what == "" || at < 0 || !handles(g) || !p.stands(id) || clients(g.Frames[:at]) || p.busy(id) {
 			continue
 		}
 		fn := g.Frames[at].Func
 		out = append(out, harness.Finding{
 			Detector:  "hang",
 			Signature: fmt.Sprintf("hang: %s in %s", what, fn),
-			Title:     fmt.Sprintf("a call waits in %s for %s while nothing is injected", stack.Short(fn), waitsFor(g.State)),
+			Title:     fmt.Sprintf("a call waits in %s for %s while nothing is injected, and still does %s later", stack.Short(fn), waitsFor(g.State), p.took()),
 			Detail:    p.text([]stack.Goroutine{g}),
 			Evidence:  p.evidence,
 		})
@@ -213,7 +241,7 @@ func (p *pair) busy(id int64) bool {
 	for todo := []int64{id}; len(todo) > 0; todo = todo[1:] {
 		for _, child := range p.children[todo[0]] {
 			g := p.after[child]
-			if slices.ContainsFunc(g.Calls(), p.own) && (!p.still(child) || waitClass(g.State) == "") {
+			if slices.ContainsFunc(g.Calls(), p.own) && (!p.stands(child) || waitClass(g.State) == "") {
 				return true
 			}
 			if !seen[child] {
@@ -246,10 +274,14 @@ func clients(frames []stack.Frame) bool {
 	})
 }
 
-// text quotes the first few of the goroutines.
+// took is how far the dumps are apart, as it is told.
+func (p *pair) took() time.Duration { return p.apart.Round(100 * time.Millisecond) }
+
+// text says what was measured, and quotes the first few of the goroutines.
 func (p *pair) text(gs []stack.Goroutine) string {
 	const most = 4
 	var b strings.Builder
+	fmt.Fprintf(&b, "in goroutine dumps %s apart, with a call past its deadline of %s:\n\n", p.took(), p.deadline)
 	for i, g := range gs[:min(most, len(gs))] {
 		if i > 0 {
 			b.WriteByte('\n')

@@ -23,8 +23,8 @@ type waiter struct {
 // site is the call that locks.
 func (w waiter) site() stack.Frame { return w.Frames[w.at] }
 
-// locked finds calls that wait for a lock which does not pass on. What the dumps tell
-// decides the signature:
+// locked finds calls that wait for a lock which did not pass on between the dumps. What
+// they tell decides the signature:
 //
 //	hang: lock in F       F holds it, and waits for something else than a lock
 //	hang: locks in F | G  there are several, and who holds one seems to wait for another
@@ -54,7 +54,7 @@ func (p *pair) locked() (harness.Finding, bool) {
 		if len(fns) > 1 {
 			in += " and " + stack.Short(fns[1])
 		}
-		f.Title = fmt.Sprintf("calls wait in %s for locks that do not come free: who holds one seems to wait for another", in)
+		f.Title = fmt.Sprintf("calls wait in %s for locks that did not come free: who holds one seems to wait for another", in)
 		return f, true
 	}
 	owner := first(ws, waiter.owner)

@@ -1,6 +1,6 @@
 // Package gate turns what a campaign came to into a verdict. A pass must be earned:
-// detectors that have looked at too little, and faults that never took effect, make a
-// campaign inconclusive.
+// detectors that have looked at too little or could not decide, faults that never took
+// effect, and epochs that ended for no known cause make a campaign inconclusive.
 package gate
 
 import (
@@ -30,15 +30,15 @@ func (v Verdict) String() string {
 // minOK is how many calls must have been answered before anything can pass.
 const minOK = 30
 
-// Check judges a campaign, and says why it is not a pass. A failure of the harness comes
-// before everything else.
+// Check judges a campaign, and says why it is not a pass, or what else is in doubt beside
+// its bugs. A failure of the harness comes before everything else.
 func Check(r *campaign.Result, failure error) (Verdict, []string) {
 	why := doubts(r)
 	switch {
 	case failure != nil:
-		return Failed, []string{failure.Error()}
+		return Failed, append([]string{failure.Error()}, why...)
 	case len(r.Bugs) > 0:
-		return Findings, nil
+		return Findings, why
 	case len(why) > 0:
 		return Inconclusive, why
 	}
@@ -55,11 +55,27 @@ func doubts(r *campaign.Result) []string {
 	if ok := r.Calls[harness.OK]; ok < minOK {
 		say("only %d calls were answered well, of %d wanted", ok, minOK)
 	}
+	for _, op := range slices.Sorted(maps.Keys(r.Answers)) {
+		if a := r.Answers[op]; a.OK == 0 {
+			say("%s was never answered well: %s", op, answers(a))
+		}
+	}
 	if r.Cut > 0 {
-		say("%d of %d records are not whole: more was printed than could be kept", r.Cut, r.Cases)
+		say("%d of %d records are not whole: more was printed than could be kept", r.Cut, r.Records)
+	}
+	for _, reason := range slices.Sorted(maps.Keys(r.Worn)) {
+		if reason != campaign.Ended {
+			say("%d of %d epochs ended early: %s", r.Worn[reason], r.Epochs, reason)
+		}
 	}
 	for _, aim := range r.Aims() {
-		if t := r.Faults[aim]; t.Acted == 0 {
+		switch t := r.Faults[aim]; {
+		case t.Acted > 0:
+		case t.Injected == 0:
+			say("%s was never tried", aim)
+		case t.Failed == t.Injected:
+			say("%s could not be injected: 0 of %d: %s", aim, t.Injected, t.Why)
+		default:
 			say("%s never took effect: 0 of %d", aim, t.Injected)
 		}
 	}
@@ -70,12 +86,42 @@ func doubts(r *campaign.Result) []string {
 		} else if c.Checked < c.Minimum {
 			say("%s looked at %d of %d wanted", name, c.Checked, c.Minimum)
 		}
+		for _, reason := range slices.Sorted(maps.Keys(c.Unsure)) {
+			say("%s: %d of %d records unsure: %s", name, c.Unsure[reason], r.Records, reason)
+		}
 	}
 	for _, b := range r.Suspects {
-		say("seen, but not shown again in %d replays: %s", b.Replays, b.Signature)
+		say("%s", suspicion(b))
 	}
 	for _, e := range r.Errors {
 		say("the harness failed on the way: %s", e)
 	}
 	return why
+}
+
+// answers says how calls ended that were not ok.
+func answers(a campaign.Answers) string {
+	n, most := 0, ""
+	for _, x := range slices.Sorted(maps.Keys(a.Others)) {
+		n += a.Others[x]
+		if a.Others[x] > a.Others[most] {
+			most = x
+		}
+	}
+	if n == 0 {
+		return "it was never called"
+	}
+	return fmt.Sprintf("0 of %d, mostly %s", n, most)
+}
+
+// suspicion says how a finding was seen that could not be shown again.
+func suspicion(b *harness.Bug) string {
+	seen, nor := "seen", ""
+	if b.Disturbed {
+		seen = "seen after faults of earlier cases"
+	}
+	if b.Others > 0 {
+		nor = fmt.Sprintf(", nor in %d of harder cases", b.Others)
+	}
+	return fmt.Sprintf("%s, but not shown again in %d replays%s: %s", seen, b.Replays, nor, b.Signature)
 }

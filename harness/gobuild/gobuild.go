@@ -37,6 +37,9 @@ type Options struct {
 	Package string // of the service, as go build takes it: ./cmd/shop; zero means "."
 	Race    bool   // with the race detector
 	Cache   string // where overlays and binaries are kept; zero means shakedown in os.UserCacheDir
+	// Temp is where the toolchain works. A build that is interrupted leaves its files in
+	// there: they are the caller's to remove. Zero means os.TempDir.
+	Temp string
 }
 
 // Binary is a service that was built.
@@ -261,6 +264,9 @@ func (b *builder) settle(out string, bin *Binary) error {
 func (b *builder) run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.Dir
+	if b.Temp != "" {
+		cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Temp, "TMPDIR="+b.Temp) // the latter for the C compiler
+	}
 	// The compilers that it starts go with it when ctx ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -296,9 +302,9 @@ func (b *builder) fail(words, hint string) error {
 // hint is the way out of what the toolchain complains about.
 func hint(words string) string {
 	for _, h := range []struct{ sign, hint string }{
-		{"-race requires cgo", "the race detector needs cgo: set CGO_ENABLED=1 and install a C compiler (gcc or clang), or build without the race detector"},
-		{"C compiler", "the race detector needs a C compiler: install gcc or clang, or name yours in CC, or build without the race detector"},
-		{"-race is not supported", "build without the race detector"},
+		{"-race requires cgo", "the race detector needs cgo: set CGO_ENABLED=1 and install a C compiler (gcc or clang)"},
+		{"C compiler", "the race detector needs a C compiler: install gcc or clang, or name yours in CC"},
+		{"-race is not supported", "the race detector is not there for this system and processor: go help build lists those that have it"},
 		{"go.mod file not found", "a service is built from the directory of its module: make it one with go mod init"},
 		{"cannot find main module", "a service is built from the directory of its module: make it one with go mod init"},
 		{"inconsistent vendoring", "run go mod vendor in the service"},

@@ -1,5 +1,6 @@
-// Package harnesstest has a target that lives in the test's own process, for tests of
-// what plays, judges and minimizes cases.
+// Package harnesstest has what the tests of several packages need: a target that lives in
+// the test's own process, for tests of what plays, judges and minimizes cases, and a bound
+// on time that holds on a busy machine.
 package harnesstest
 
 import (

@@ -90,8 +90,8 @@ func (l *Link) Stats() harness.LinkStats {
 //
 // Of several toxics in force delays add up. Of the others the strongest wins: what is
 // dropped is not held, what is held is not delayed further and not counted by a cut. A
-// toxic counts the bytes that it delayed, held or lost, and the connections that it
-// reset or refused.
+// toxic counts the bytes that it delayed, held or lost, the lost end of a stream as one, and
+// the connections that it reset or refused.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
 	if err := errors.Join(ctx.Err(), check(t)); err != nil {
 		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)

@@ -241,14 +241,16 @@ func (p *pipe) write(b []byte) error {
 	return err
 }
 
-// lose drops bytes, or the end of the stream. The connection is reset when the toxics
+// lose drops bytes, or the end of the stream, which counts as one. The connection is reset when the toxics
 // are lifted: by lift, or here if that has just come and gone.
 func (p *pipe) lose(f *flow, b []byte, end error) {
-	for _, t := range f.drop {
-		t.acted.Add(int64(len(b)))
-	}
+	n := len(b)
 	if end != nil {
 		p.endLost = true
+		n++
+	}
+	for _, t := range f.drop {
+		t.acted.Add(int64(n))
 	}
 	p.conn.lost.Store(true)
 	if !p.conn.link.rules.Load().drops {

@@ -61,7 +61,7 @@ type minimizer struct {
 	ctx     context.Context
 	best    harness.Case
 	test    Test
-	seen    map[string]bool // cases that do not show it
+	seen    map[string]bool // cases that were tried in this round
 	changed bool
 	rarer   bool // candidates are less frequent, not simpler
 	err     error
@@ -190,7 +190,7 @@ func lanes(c harness.Case) iter.Seq[harness.Case] {
 	}
 }
 
-// groups dissolves a group, or lets one step of it come first or last.
+// groups dissolves a group, or lets one step of it come first.
 func groups(c harness.Case) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
 		for _, t := range c.Turns() {

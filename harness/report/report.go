@@ -39,7 +39,11 @@ func Seen(w io.Writer, b harness.Bug) {
 // shows it, and the command that shows it again.
 func Proof(w io.Writer, b harness.Bug, replay string) {
 	if !b.Proven {
-		fmt.Fprintf(w, "unsure %s: %s; replay: %s\n", Clean(b.Signature), shown(b), replay)
+		after := ""
+		if b.Disturbed {
+			after = "seen after faults of earlier cases, "
+		}
+		fmt.Fprintf(w, "unsure %s: %s%s; replay: %s\n", Clean(b.Signature), after, shown(b), replay)
 		return
 	}
 	fmt.Fprintf(w, "BUG    %s\n       %s\n", Clean(b.Signature), Clean(b.Title))
@@ -52,7 +56,7 @@ func Proof(w io.Writer, b harness.Bug, replay string) {
 	if n > maxLines {
 		fmt.Fprintf(w, "       | ... and %d lines more\n", n-maxLines)
 	}
-	fmt.Fprintf(w, "       %s; %s; %s\n       replay: %s\n", size(b), shown(b), needs(b.Case), replay)
+	fmt.Fprintf(w, "       %s; %s; %s\n       replay: %s\n", size(b), shown(b), needs(b), replay)
 }
 
 // The bounds of how much of a case is printed: the file has all of it.
@@ -71,8 +75,11 @@ func cut(s string, width int) string {
 
 // shown says how often a case showed its bug.
 func shown(b harness.Bug) string {
-	if b.Replays == 0 {
+	switch {
+	case b.Replays == 0:
 		return "seen once, not played again"
+	case b.Others > 0:
+		return fmt.Sprintf("shown %d of %d times, nor in %d replays of harder cases", b.Shown, b.Replays, b.Others)
 	}
 	return fmt.Sprintf("shown %d of %d times", b.Shown, b.Replays)
 }
@@ -86,8 +93,12 @@ func size(b harness.Bug) string {
 	return fmt.Sprintf("%d lines, not known to be minimal", n)
 }
 
-// needs says what a minimal case shows that the bug needs.
-func needs(c harness.Case) string {
+// needs says what the case of a bug has, which is what the bug needs where that is minimal.
+func needs(b harness.Bug) string {
+	c, verb := b.Case, "has "
+	if b.Minimal {
+		verb = "needs "
+	}
 	parts := []string{count(len(c.Lanes()), "lane"), count(c.Calls(), "call")}
 	if c.Concurrent() {
 		parts[1] += " at once"
@@ -100,7 +111,7 @@ func needs(c harness.Case) string {
 	default:
 		parts = append(parts, count(len(f), "fault"))
 	}
-	return "needs " + strings.Join(parts, ", ")
+	return verb + strings.Join(parts, ", ")
 }
 
 func count(n int, what string) string {
@@ -114,7 +125,7 @@ func count(n int, what string) string {
 func Progress(r *campaign.Result, budget time.Duration) string {
 	s := max(r.Search.Seconds(), 0.001)
 	line := fmt.Sprintf("%s of %s: %s (%.1f/s), %s (%.0f/s), %s, %d unsure", round(r.Search), round(budget),
-		count(r.Cases, "case"), float64(r.Cases)/s, count(r.Tried(), "call"), float64(r.Tried())/s, count(len(r.Bugs), "bug"), len(r.Suspects))
+		count(r.Cases, "case"), float64(r.Cases)/s, count(r.Made(), "call"), float64(r.Made())/s, count(len(r.Bugs), "bug"), len(r.Suspects))
 	if r.Proving != "" {
 		line += "; proving " + Clean(r.Proving)
 	}
@@ -127,45 +138,62 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "\nseed\t%d\n", r.Seed)
 	if len(r.Env) > 0 {
-		fmt.Fprintf(t, "environment\t%s\n", environment(r.Env))
+		fmt.Fprintf(t, "environment\t%s\n", Environment(r.Env))
 	}
 	fmt.Fprintf(t, "cases\t%d in %s (%.1f/s), %s; %d replays in %s\n", r.Cases, round(r.Search), float64(r.Cases)/s, count(r.Epochs, "epoch"), r.Replays, round(r.Triage))
-	fmt.Fprintf(t, "calls\t%d ok, %d fail, %d unknown, %d skip (%.0f/s); %d stuck\n", r.Calls[harness.OK], r.Calls[harness.Fail], r.Calls[harness.Unknown], r.Calls[harness.Skip], float64(r.Tried())/s, r.Calls[harness.Stuck])
+	fmt.Fprintf(t, "calls\t%d ok, %d fail, %d unknown (%.0f/s); %d skip, %d stuck\n", r.Calls[harness.OK], r.Calls[harness.Fail], r.Calls[harness.Unknown], float64(r.Made())/s, r.Calls[harness.Skip], r.Calls[harness.Stuck])
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / s }
 	c := r.Cost
 	fmt.Fprintf(t, "time\tbuild %s before; start %.0f%%, reset %.0f%%, calls %.0f%%, quiesce %.0f%%, judging %.0f%%\n", round(r.Built), share(c.Start), share(c.Reset), share(c.Play), share(c.Quiesce), share(r.Judging))
-	for i, aim := range r.Aims() {
-		head := ""
-		if i == 0 {
-			head = "faults"
-		}
-		f := r.Faults[aim]
-		fmt.Fprintf(t, "%s\t%s: took effect %d of %d times\n", head, aim, f.Acted, f.Injected)
+	var lines []string
+	for _, reason := range slices.Sorted(maps.Keys(r.Worn)) {
+		lines = append(lines, fmt.Sprintf("%d of %d epochs: %s", r.Worn[reason], r.Epochs, reason))
 	}
-	for i, name := range slices.Sorted(maps.Keys(r.Checks)) {
-		head := ""
-		if i == 0 {
-			head = "detectors"
+	list(t, "ended early", lines)
+	lines = nil
+	for _, aim := range r.Aims() {
+		f := r.Faults[aim]
+		line := fmt.Sprintf("%s: took effect %d of %d times", aim, f.Acted, f.Injected)
+		if f.Failed > 0 {
+			line += fmt.Sprintf(", could not be injected %d times: %s", f.Failed, f.Why)
 		}
+		lines = append(lines, line)
+	}
+	list(t, "faults", lines)
+	lines = nil
+	for _, why := range slices.Sorted(maps.Keys(r.LeftOut)) {
+		lines = append(lines, fmt.Sprintf("%s, %s", strings.Join(r.LeftOut[why], " "), why))
+	}
+	list(t, "left out", lines)
+	lines = nil
+	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
 		k := r.Checks[name]
 		if k.Blind {
-			fmt.Fprintf(t, "%s\t%s: not checked\n", head, name)
+			lines = append(lines, name+": not checked")
 		} else {
-			fmt.Fprintf(t, "%s\t%s: checked %d, %d unsure\n", head, name, k.Checked, sum(k.Unsure))
+			lines = append(lines, fmt.Sprintf("%s: checked %d, %d unsure", name, k.Checked, sum(k.Unsure)))
 		}
 	}
+	list(t, "detectors", lines)
 	fmt.Fprintf(t, "bugs\t%d\n", len(r.Bugs))
 	for _, b := range r.Bugs {
 		fmt.Fprintf(t, "\t%s: seen after %s, %s, %s\n", Clean(b.Signature), round(b.FirstSeen), shown(*b), size(*b))
 	}
 	fmt.Fprintf(t, "verdict\t%s\n", v)
-	for _, x := range why {
-		fmt.Fprintf(t, "\t%s\n", Clean(x))
-	}
+	list(t, "", why)
 	t.Flush()
 }
 
-func environment(env map[string]string) string {
+// list writes lines under one head.
+func list(w io.Writer, head string, lines []string) {
+	for _, line := range lines {
+		fmt.Fprintf(w, "%s\t%s\n", head, Clean(strings.ReplaceAll(line, "\n", " ")))
+		head = ""
+	}
+}
+
+// Environment says what a target is had on: rung and version of each dependency, and bugs.
+func Environment(env map[string]string) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		out = append(out, k+"="+env[k])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ type play struct {
 	trouble  error             // the harness's first failure
 	over     bool              // a call was stuck: nothing further is asked
 	stuck    sync.Once         // the stuck probes have looked
+	again    sync.Once         // and have looked once more
+	touched  bool              // something was injected, whatever has become of it
 	expiries sync.WaitGroup    // faults waiting for their for= to run out
 }
 
@@ -31,7 +34,7 @@ type play struct {
 type injected struct {
 	step   int
 	label  string
-	name   string
+	own    bool // it is on the service's own process
 	in     harness.Injection
 	once   sync.Once
 	healed chan struct{}
@@ -40,11 +43,13 @@ type injected struct {
 func (p *play) run(ctx context.Context) error {
 	err := p.begin(ctx)
 	if err == nil {
+		apart := p.cost.Reset + p.cost.Quiesce
 		err = timed(&p.cost.Play, func() error { return p.turns(ctx) })
+		p.cost.Play -= p.cost.Reset + p.cost.Quiesce - apart // what the case's own resets took
 	}
 	p.end(ctx)
 	if err != nil {
-		return err
+		return errors.Join(err, p.trouble)
 	}
 	p.sample(ctx, harness.AtQuiesced)
 	return p.trouble
@@ -131,9 +136,10 @@ func (p *play) step(ctx context.Context, i int, released time.Time) {
 	s := p.c.Steps[i]
 	switch s.Verb {
 	case harness.VerbCall:
-		for range s.Times() {
-			if ctx.Err() != nil || p.stopped() {
-				return
+		began := time.Now()
+		for n := range s.Times() {
+			if ctx.Err() != nil || p.stopped() || n > 0 && time.Since(began) > p.opts.Timeout {
+				return // repeats may take as long together as one call may
 			}
 			p.call(ctx, i)
 		}
@@ -183,7 +189,8 @@ var (
 
 // await makes a call in a goroutine of its own, so that one that ignores its context
 // cannot hold up the case. While a call has passed its deadline and is still under way,
-// the probes for that moment look; only then is it cancelled.
+// the probes for that moment look; only then is it cancelled. Where nothing was injected
+// it may just be slow: it gets as long again, and the probes look once more.
 func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Reply, error) {
 	s := p.c.Steps[i]
 	type result struct {
@@ -212,8 +219,17 @@ func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Rep
 		p.emit(i, harness.Event{Kind: harness.Stuck, Args: harness.Args{{Key: "after", Value: harness.Text(p.opts.Timeout.String())}}})
 		p.stop()
 		p.stuck.Do(func() { p.sample(ctx, harness.AtStuck) })
-		cancel()
 		got.err = errIgnored
+		if !p.disturbed() {
+			deadline.Reset(p.opts.Timeout)
+			select {
+			case got = <-done:
+			case <-ctx.Done():
+			case <-deadline.C:
+				p.again.Do(func() { p.sample(ctx, harness.AtStuck) })
+			}
+		}
+		cancel()
 	}
 	if got.err == errIgnored {
 		grace := time.NewTimer(p.opts.Grace)
@@ -248,6 +264,9 @@ func returned(r harness.Reply, late bool) harness.Event {
 	}
 	if late {
 		e.Args = append(e.Args, harness.Arg{Key: "timeout", Value: yes})
+	}
+	if r.Reused {
+		e.Args = append(e.Args, harness.Arg{Key: "reused", Value: yes})
 	}
 	return e
 }
@@ -293,6 +312,9 @@ func (p *play) inject(ctx context.Context, i int, released time.Time) {
 		return
 	}
 	args := f.Fill(s.Args)
+	p.mu.Lock()
+	p.touched = true
+	p.mu.Unlock()
 	p.emit(i, harness.Event{Kind: harness.Inject, Lane: s.Label, Args: args})
 	limited, cancel := context.WithTimeout(ctx, healTime)
 	defer cancel()
@@ -301,7 +323,7 @@ func (p *play) inject(ctx context.Context, i int, released time.Time) {
 		p.emit(i, harness.Event{Kind: harness.Acted, Lane: s.Label, Text: err.Error()})
 		return
 	}
-	x := &injected{step: i, label: s.Label, name: s.Name, in: in, healed: make(chan struct{})}
+	x := &injected{step: i, label: s.Label, own: own(f, args), in: in, healed: make(chan struct{})}
 	p.mu.Lock()
 	p.inForce = append(p.inForce, x)
 	p.mu.Unlock()
@@ -318,6 +340,13 @@ func (p *play) inject(ctx context.Context, i int, released time.Time) {
 	}
 }
 
+// own reports whether a fault is on the service's own process.
+func own(f *harness.Fault, args harness.Args) bool {
+	return slices.ContainsFunc(f.Params, func(p harness.Param) bool {
+		return p.Of == harness.OfProc && args.Text(p.Name) == harness.Service
+	})
+}
+
 func (p *play) healLabel(ctx context.Context, label string) {
 	p.mu.Lock()
 	var found *injected
@@ -332,7 +361,9 @@ func (p *play) healLabel(ctx context.Context, label string) {
 	}
 }
 
-// heal ends a fault, whatever has become of the context, and records what it touched.
+// heal ends a fault, whatever has become of the context, and records what it touched. One
+// that cannot be ended is the harness's failure; a service that is brought back and does
+// not get ready is not.
 func (p *play) heal(ctx context.Context, x *injected) {
 	x.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTime)
@@ -341,7 +372,10 @@ func (p *play) heal(ctx context.Context, x *injected) {
 		e := harness.Event{Kind: harness.Heal, Lane: x.label}
 		if err != nil {
 			e.Text = err.Error()
+		}
+		if err != nil && !errors.Is(err, harness.ErrNotReady) {
 			p.wear("a fault could not be healed")
+			p.fail(fmt.Errorf("heal %s: %w", p.c.Steps[x.step].Name, err))
 		}
 		p.emit(x.step, e)
 		p.emit(x.step, harness.Event{Kind: harness.Acted, Lane: x.label, Text: x.in.Unit, Value: float64(x.in.Acted())})
@@ -349,14 +383,21 @@ func (p *play) heal(ctx context.Context, x *injected) {
 	})
 }
 
-// unwind heals everything that is in force, the latest first.
+// unwind heals everything that is in force, the latest first, but what is on the service's
+// own process at the very end: a service that is started while its dependency is still away
+// may die of that, and the order would be to blame.
 func (p *play) unwind(ctx context.Context) {
 	p.mu.Lock()
 	stack := p.inForce
 	p.inForce = nil
 	p.mu.Unlock()
-	for i := len(stack) - 1; i >= 0; i-- {
-		p.heal(ctx, stack[i])
+	slices.Reverse(stack)
+	for _, last := range []bool{false, true} {
+		for _, x := range stack {
+			if x.own == last {
+				p.heal(ctx, x)
+			}
+		}
 	}
 	p.expiries.Wait()
 }
@@ -368,7 +409,11 @@ func (p *play) reset(ctx context.Context) {
 	p.mu.Lock()
 	clear(p.replies)
 	p.mu.Unlock()
-	worn, err := p.in.Quiesce(ctx)
+	var worn string
+	err := timed(&p.cost.Quiesce, func() (err error) {
+		worn, err = p.in.Quiesce(ctx)
+		return err
+	})
 	if worn != "" {
 		p.wear(worn)
 		p.stop() // what comes next wants a process that can serve it
@@ -477,6 +522,13 @@ func (p *play) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
+}
+
+// disturbed reports whether anything was injected in this case.
+func (p *play) disturbed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.touched
 }
 
 func (p *play) stopped() bool {

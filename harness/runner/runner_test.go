@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,7 +26,9 @@ func play(t *testing.T, ctx context.Context, s *harnesstest.Service, o runner.Op
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Fault = harnesstest.Fault
+	if o.Fault == nil {
+		o.Fault = harnesstest.Fault
+	}
 	session, err := runner.Open(context.Background(), s.Target(), nil, o)
 	if err != nil {
 		t.Fatal(err)
@@ -136,6 +141,9 @@ stuck a get after="20ms"
 sample  look
 sample  look
 sample  blind error="cannot see"
+sample  look
+sample  look
+sample  blind error="cannot see"
 unknown a get error="cancelled" timeout=true
 `
 	if diff := cmp.Diff(want, story(rec)); diff != "" {
@@ -143,6 +151,42 @@ unknown a get error="cancelled" timeout=true
 	}
 	if worn != "" {
 		t.Errorf("a call that heeds its context wears the session: %s", worn)
+	}
+}
+
+// TestStuckCallIsProbedAgainWhereThatCanTell holds that the second look costs nothing where a
+// fault may be what keeps the call, or the call was slow and no more.
+func TestStuckCallIsProbedAgainWhereThatCanTell(t *testing.T) {
+	t.Parallel()
+	look := &harness.Probe{Name: "look", When: harness.AtStuck, Sample: func(context.Context, harness.World) ([]harness.Event, error) {
+		return []harness.Event{{Kind: harness.Sample, Name: "look"}}, nil
+	}}
+	for _, tt := range []struct {
+		name, text string
+		looks      int
+		end        harness.Kind
+	}{
+		{"nothing injected", "a hang\n", 2, harness.Unknown},
+		{"two calls", "a hang &\nb hang\n", 2, harness.Unknown},
+		{"a fault in force", "+ net/break link=db\na hang\n", 1, harness.Unknown},
+		{"a fault healed", "+ f = net/break link=db\n- f\na hang\n", 1, harness.Unknown},
+		{"slow", "a slow\n", 1, harness.OK},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &harnesstest.Service{Handle: func(ctx context.Context, _ *harnesstest.Life, call harnesstest.Call) harness.Reply {
+				if call.Op == "slow" {
+					time.Sleep(300 * time.Millisecond)
+					return harnesstest.OK("")
+				}
+				<-ctx.Done()
+				return harness.Reply{Outcome: harness.Unknown, Error: "cancelled"}
+			}}
+			rec, worn, err := play(t, t.Context(), s, runner.Options{Timeout: 200 * time.Millisecond, Probes: []*harness.Probe{look}}, tt.text)
+			if err != nil || worn != "" || rec.Count(harness.Sample) != tt.looks || rec.Count(tt.end) == 0 {
+				t.Errorf("error %v, worn %q; want %d samples and %s\n%s", err, worn, tt.looks, tt.end, story(rec))
+			}
+		})
 	}
 }
 
@@ -229,4 +273,205 @@ func TestResetStartsAnew(t *testing.T) {
 	if err != nil || s.Resets.Load() != 2 || rec.Count(harness.Heal) != 1 || rec.Count(harness.Reset) != 1 || rec.Count(harness.Skip) != 1 {
 		t.Errorf("error %v, %d resets\n%s", err, s.Resets.Load(), story(rec))
 	}
+}
+
+func TestReusedConnectionIsTold(t *testing.T) {
+	t.Parallel()
+	s := &harnesstest.Service{Handle: func(context.Context, *harnesstest.Life, harnesstest.Call) harness.Reply {
+		return harness.Reply{Outcome: harness.Unknown, Error: "EOF", Reused: true}
+	}}
+	rec, _, _ := play(t, t.Context(), s, runner.Options{}, "a get\n")
+	if got, want := story(rec), "unknown a get error=\"EOF\" reused=true\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%swant at its end %s", got, want)
+	}
+}
+
+// faults returns what finds a fault by its name, aimed at proc= and healed by the function.
+func faults(heal func(name string) error) func(string) *harness.Fault {
+	return func(name string) *harness.Fault {
+		return &harness.Fault{
+			Name: name, Params: []harness.Param{{Name: "proc", Of: harness.OfProc}, {Name: "link", Of: harness.OfLink}},
+			Inject: func(context.Context, harness.World, harness.Args, *rand.Rand) (harness.Injection, error) {
+				return harness.Injection{Heal: func(context.Context) error { return heal(name) }, Acted: func() int64 { return 1 }, Unit: "processes"}, nil
+			},
+		}
+	}
+}
+
+func TestFaultThatIsNotHealedIsTheHarnesssFailure(t *testing.T) {
+	t.Parallel()
+	lame := errors.New("the port is taken")
+	for _, tt := range []struct {
+		name, text  string
+		cancel      bool
+		err         error
+		fails, worn bool
+	}{
+		{"at the end", "+ kill\na get\n", false, lame, true, true},
+		{"by a step", "+ k = kill\n- k\na get\n", false, lame, true, true},
+		{"before a reset", "+ kill\nreset\n", false, lame, true, true},
+		{"on cancellation", "+ kill\na cancel\n", true, lame, true, true},
+		{"the service is not ready", "+ kill\na get\n", false, fmt.Errorf("%w after 10s", harness.ErrNotReady), false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			s := &harnesstest.Service{Handle: func(context.Context, *harnesstest.Life, harnesstest.Call) harness.Reply {
+				if tt.cancel {
+					cancel()
+				}
+				return harnesstest.OK("")
+			}}
+			o := runner.Options{Fault: faults(func(string) error { return tt.err })}
+			rec, worn, err := play(t, ctx, s, o, tt.text)
+			if errors.Is(err, tt.err) != tt.fails || (worn != "") != tt.worn {
+				t.Errorf("error %v, worn %q\n%s", err, worn, story(rec))
+			}
+			if want := fmt.Sprintf(" kill %q\n", tt.err); !strings.Contains(story(rec), want) {
+				t.Errorf("the record does not say %s\n%s", want, story(rec))
+			}
+		})
+	}
+}
+
+func TestServiceIsHealedWhenItsDependenciesAre(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"a get\n", "reset\n"} {
+		var healed []string
+		o := runner.Options{Fault: faults(func(name string) error {
+			healed = append(healed, name)
+			return nil
+		})}
+		s := &harnesstest.Service{Handle: answer("")}
+		_, _, err := play(t, t.Context(), s, o, "+ hole link=db\n+ kill proc=service\n+ stop proc=db\n+ pause proc=service\n+ slow link=db\n"+end)
+		if want := []string{"slow", "stop", "hole", "pause", "kill"}; err != nil || !slices.Equal(healed, want) {
+			t.Errorf("%q: healed %v, want %v; error %v", end, healed, want, err)
+		}
+	}
+}
+
+// odd is an instance that differs in what is not nil.
+type odd struct {
+	harness.Instance
+	reset, quiesce func()
+	stop           func()
+}
+
+func (o odd) Reset(ctx context.Context) error {
+	if o.reset != nil {
+		o.reset()
+	}
+	return o.Instance.Reset(ctx)
+}
+
+func (o odd) Quiesce(ctx context.Context) (string, error) {
+	if o.quiesce != nil {
+		o.quiesce()
+	}
+	return o.Instance.Quiesce(ctx)
+}
+
+func (o odd) Stop(ctx context.Context) error {
+	if o.stop != nil {
+		o.stop()
+	}
+	return o.Instance.Stop(ctx)
+}
+
+// session opens a session of an odd instance.
+func session(t *testing.T, s *harnesstest.Service, o runner.Options, build func(emit func(harness.Event)) odd) *runner.Session {
+	t.Helper()
+	target := s.Target()
+	start := target.Start
+	target.Start = func(ctx context.Context, setup harness.Setup) (harness.Instance, error) {
+		in, err := start(ctx, setup)
+		x := build(setup.Emit)
+		x.Instance = in
+		return x, err
+	}
+	session, err := runner.Open(t.Context(), target, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return session
+}
+
+func parse(t *testing.T, text string) harness.Case {
+	t.Helper()
+	c, err := harness.ParseCase([]byte("target test\n" + text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestLastWordsAreNotLost(t *testing.T) {
+	t.Parallel()
+	const lines = 20_000
+	words := func(emit func(harness.Event)) {
+		for range lines {
+			emit(harness.Event{Kind: harness.Output, Step: -1, Text: "bye"})
+		}
+		emit(harness.Event{Kind: harness.Exit, Step: -1, Value: 2})
+	}
+	s := session(t, &harnesstest.Service{}, runner.Options{}, func(emit func(harness.Event)) odd {
+		return odd{stop: func() { words(emit) }}
+	})
+	after, err := s.Close(t.Context())
+	if got := after.Count(harness.Output); err != nil || got != lines || after.Count(harness.Exit) != 1 || after.Truncated {
+		t.Errorf("while it stops: %d lines of %d, %d exits, truncated %t, error %v", got, lines, after.Count(harness.Exit), after.Truncated, err)
+	}
+
+	var emit func(harness.Event)
+	s = session(t, &harnesstest.Service{Handle: answer("")}, runner.Options{}, func(e func(harness.Event)) odd {
+		emit = e
+		return odd{}
+	})
+	if rec, err := s.Play(t.Context(), parse(t, "a get\n")); err != nil || rec.Truncated {
+		t.Fatalf("truncated %t, error %v", rec.Truncated, err)
+	}
+	words(emit)
+	rec, _ := s.Play(t.Context(), parse(t, "a get\n"))
+	if rec.Count(harness.Exit) != 1 || !rec.Truncated || rec.Count(harness.Invoke) != 0 {
+		t.Errorf("between two cases: %d exits, truncated %t, %d calls of a dead service", rec.Count(harness.Exit), rec.Truncated, rec.Count(harness.Invoke))
+	}
+	if after, err = s.Close(t.Context()); err != nil || after.Truncated {
+		t.Errorf("what was lost is told twice: truncated %t, error %v", after.Truncated, err)
+	}
+}
+
+func TestRecordIsBoundedByItsArgumentsToo(t *testing.T) {
+	t.Parallel()
+	long := harness.Text(strings.Repeat("x", 1<<20))
+	probe := &harness.Probe{Name: "wide", When: harness.AtStart, Sample: func(context.Context, harness.World) ([]harness.Event, error) {
+		return slices.Repeat([]harness.Event{{Kind: harness.Sample, Args: harness.Args{{Key: "x", Value: long}}}}, harness.MaxRecord>>20), nil
+	}}
+	rec, _, err := play(t, t.Context(), &harnesstest.Service{}, runner.Options{Probes: []*harness.Probe{probe}}, "wait 0s\n")
+	if got := rec.Count(harness.Sample); err != nil || !rec.Truncated || got != harness.MaxRecord>>20-1 {
+		t.Errorf("%d samples, truncated %t, error %v", got, rec.Truncated, err)
+	}
+}
+
+func TestResetWithinACaseIsNoPlay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		svc := &harnesstest.Service{Handle: func(context.Context, *harnesstest.Life, harnesstest.Call) harness.Reply {
+			time.Sleep(100 * time.Millisecond)
+			return harnesstest.OK("")
+		}}
+		s := session(t, svc, runner.Options{}, func(func(harness.Event)) odd {
+			return odd{reset: func() { time.Sleep(time.Second) }, quiesce: func() { time.Sleep(3 * time.Second) }}
+		})
+		if _, err := s.Play(t.Context(), parse(t, "a get\nreset\na get\n")); err != nil {
+			t.Fatal(err)
+		}
+		want := runner.Cost{Reset: 2 * time.Second, Play: 200 * time.Millisecond, Quiesce: 6 * time.Second}
+		if got := s.Cost(); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if _, err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -71,11 +71,11 @@ func (s *Session) Cost() Cost { return s.cost }
 func (s *Session) Close(ctx context.Context) (after *harness.Record, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
+	rec := newRecorder(s.last, s.target.Build)
+	s.tap.to(rec)
 	if err = s.in.Stop(ctx); err != nil {
 		err = fmt.Errorf("stop %s: %w", s.target.Name, err)
 	}
-	rec := newRecorder(s.last, s.target.Build)
-	s.tap.to(rec)
 	s.tap.to(nil)
 	return rec.finish(), err
 }
@@ -86,10 +86,9 @@ func (s *Session) Play(ctx context.Context, c harness.Case) (*harness.Record, er
 	rec := newRecorder(c, s.target.Build)
 	s.last = c
 	s.tap.to(rec)
-	defer s.tap.to(nil)
-
 	p := &play{Session: s, c: c, rec: rec, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
 	err := p.run(ctx)
+	s.tap.to(nil)
 	return rec.finish(), err
 }
 
@@ -107,17 +106,20 @@ type tap struct {
 	mu   sync.Mutex
 	rec  *recorder
 	kept []harness.Event
+	lost bool // there was more than is kept
 }
 
-// maxKept bounds what is kept between two cases.
+// maxKept bounds what is kept between two cases. The end of a process is always kept.
 const maxKept = 10_000
 
 func (t *tap) emit(e harness.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.rec == nil {
-		if len(t.kept) < maxKept {
+		if len(t.kept) < maxKept || e.Kind == harness.Exit {
 			t.kept = append(t.kept, e)
+		} else {
+			t.lost = true
 		}
 		return
 	}
@@ -132,7 +134,10 @@ func (t *tap) to(r *recorder) {
 		for _, e := range t.kept {
 			r.emit(e)
 		}
-		t.kept = nil
+		if t.lost {
+			r.cut()
+		}
+		t.kept, t.lost = nil, false
 	}
 }
 
@@ -145,9 +150,6 @@ type recorder struct {
 	bytes   int
 	crashed bool
 }
-
-// maxBytes bounds a record.
-const maxBytes = 64 << 20
 
 func newRecorder(c harness.Case, b harness.Build) *recorder {
 	return &recorder{start: time.Now(), rec: harness.Record{Case: c, Build: b}}
@@ -162,12 +164,19 @@ func (r *recorder) emit(e harness.Event) {
 	if e.Args.Text("dropped") == "true" { // the process printed more than could be kept
 		r.rec.Truncated = true
 	}
-	if r.bytes += 100 + len(e.Text); r.bytes > maxBytes {
+	if r.bytes += e.Size(); r.bytes > harness.MaxRecord {
 		r.rec.Truncated = true
 		return
 	}
 	e.Seq, e.At = uint64(len(r.rec.Events))+1, time.Since(r.start)
 	r.rec.Events = append(r.rec.Events, e)
+}
+
+// cut notes that events of the record are missing.
+func (r *recorder) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rec.Truncated = true
 }
 
 // ended reports whether a process ended that nobody had asked to.
@@ -183,7 +192,7 @@ func (r *recorder) finish() *harness.Record {
 	defer r.mu.Unlock()
 	out := r.rec
 	r.rec.Events = nil
-	r.bytes = maxBytes
+	r.bytes = harness.MaxRecord
 	return &out
 }
 

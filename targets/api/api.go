@@ -146,9 +146,11 @@ func (c *client) Call(ctx context.Context, name string, args harness.Args, emit 
 			return harness.Reply{}, fmt.Errorf("op %s: %w", name, err)
 		}
 	}
-	// RoundTrip calls the hook when it has a connection, which is before it writes.
-	forwarded := false
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+	// RoundTrip calls the hook when it has a connection, which is before it writes; and
+	// again where nothing could be written and it takes another one.
+	forwarded, reused := false, false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		reused = got.Reused
 		if !forwarded {
 			forwarded = true
 			emit(harness.Event{Kind: harness.Forwarded, Name: name})
@@ -163,9 +165,11 @@ func (c *client) Call(ctx context.Context, name string, args harness.Args, emit 
 	case err != nil && !forwarded:
 		return unsent(err), nil
 	case err != nil:
-		return harness.Reply{Outcome: lost(o), Error: err.Error()}, nil
+		return harness.Reply{Outcome: lost(o), Error: err.Error(), Reused: reused}, nil
 	}
-	return read(o, resp), nil
+	r := read(o, resp)
+	r.Reused = reused
+	return r, nil
 }
 
 // Close lets go of the client's connections.
@@ -191,7 +195,6 @@ func read(o op, resp *http.Response) harness.Reply {
 		Outcome: harness.Outcome(resp.StatusCode, o.Mutates),
 		Status:  resp.StatusCode,
 		Expect:  o.expects(resp.StatusCode),
-		Header:  resp.Header,
 	}
 	var err error
 	r.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody))

@@ -21,7 +21,7 @@ import (
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
-const description = `service: {build: .}
+const description = `service: {build: ., args: ["{{listen}}"]}
 api:
   ops:
     get: {request: GET /get}
@@ -259,7 +259,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 				return nth == 1
 			})
 			c := newClient(t, description, "http://"+s.addr, noEvents(t))
-			if r, _ := call(t, c, tc.op, tc.args, time.Second); r.Outcome != harness.OK {
+			if r, _ := call(t, c, tc.op, tc.args, time.Second); r.Outcome != harness.OK || r.Reused {
 				t.Fatalf("first call: %+v", r)
 			}
 			r, forwarded := call(t, c, tc.op, tc.args, time.Second)
@@ -269,8 +269,8 @@ func TestNothingIsSentTwice(t *testing.T) {
 			if n := s.requests.Load(); n != 2 {
 				t.Errorf("%d requests came for two calls", n)
 			}
-			if n := s.conns.Load(); n != 1 {
-				t.Errorf("%d connections for two calls: the second did not use the first's", n)
+			if n := s.conns.Load(); n != 1 || !r.Reused {
+				t.Errorf("%d connections for two calls, the second's reused: %v; it did not use the first's", n, r.Reused)
 			}
 		})
 	}
@@ -285,8 +285,11 @@ func TestLongReplies(t *testing.T) {
 			return err == nil
 		})
 		c := newClient(t, description, "http://"+s.addr, noEvents(t))
-		for range 2 {
+		for i := range 2 {
 			r, _ := call(t, c, "post", nil, 5*time.Second)
+			if want := i > 0 && tc.conns == 1; r.Reused != want {
+				t.Errorf("%d bytes, call %d: reused %v, want %v", tc.size, i, r.Reused, want)
+			}
 			if r.Outcome != harness.OK || len(r.Body) != min(tc.size, maxBody) || r.Error != "" {
 				t.Errorf("%d bytes: outcome %s, %d bytes kept, error %q", tc.size, r.Outcome, len(r.Body), r.Error)
 			}
@@ -297,7 +300,7 @@ func TestLongReplies(t *testing.T) {
 	}
 }
 
-const withLogin = `service: {build: ., timeout: 300ms}
+const withLogin = `service: {build: ., args: ["{{listen}}"], timeout: 300ms}
 api:
   login: {op: login, token: "{{reply.data.0.token}}"}
   ops:

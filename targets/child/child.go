@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -70,16 +71,25 @@ type Child struct {
 	known  map[int]member // the members seen by the last scan, by pid
 }
 
-// Environ returns the harness's environment without what is meant for the harness alone:
-// the variables whose names begin with SHAKEDOWN_.
+// Environ returns what a child gets of the harness's environment: who and where it is,
+// the language, the time zone, the certificates, and what the Go runtime looks at. The
+// rest may well be addresses and secrets of some other place, exported in the shell.
 func Environ() []string {
 	var out []string
 	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "SHAKEDOWN_") {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "LC_") || slices.Contains(inherited(), name) {
 			out = append(out, e)
 		}
 	}
 	return out
+}
+
+func inherited() []string {
+	return []string{
+		"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+		"LANG", "LANGUAGE", "TZ", "TZDIR", "ZONEINFO", "SSL_CERT_FILE", "SSL_CERT_DIR",
+		"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK",
+	}
 }
 
 // treeMark is what the marks of all trees of a harness begin with.

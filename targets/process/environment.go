@@ -13,6 +13,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/link"
 	"github.com/shakedown-go/shakedown/targets/providers"
+	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
 // resetTime is how long a store may take to come back to its first state.
@@ -25,22 +26,44 @@ type dependency struct {
 	providers.Provider
 }
 
+// RungError says that Options.Rungs wants a rung that cannot be had.
+type RungError struct {
+	Name, Rung string // of the dependency
+	Err        error
+}
+
+func (e *RungError) Error() string {
+	return fmt.Sprintf("env %s=%s: %v; take %s= out of env to have it as the description says", e.Name, e.Rung, e.Err, e.Name)
+}
+
+// Unwrap returns why it cannot be had.
+func (e *RungError) Unwrap() error { return e.Err }
+
 // choose picks the rung of every dependency, and refuses those that are elsewhere.
 func (s *System) choose(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(s.file.Dependencies)) {
 		d := s.file.Dependencies[name]
 		want := s.opts.Rungs[name]
-		if way, _, _ := strings.Cut(want, "@"); way != "" && (d.Provide == "" || d.Provide == "auto") {
+		way, _, _ := strings.Cut(want, "@")
+		taken := way != "" && (d.Provide == "" || d.Provide == "auto")
+		if taken {
 			d.Provide = way
 		}
 		host, err := providers.Host(d)
-		if err != nil {
-			return s.mistake("dependency %s: %v", name, err)
+		if err != nil && taken {
+			return &RungError{name, want, err}
 		}
-		if !providers.Loopback(host) && !slices.Contains(s.file.Allow, host) {
-			return s.mistake("dependency %s is at %s, which is not this machine: what is done to it is done for real; if it may be, add %q to allow", name, host, host)
+		path := []string{"dependencies", name, "url"}
+		if err != nil {
+			return s.file.Mistake(path, "dependency %s: %v", name, err)
+		}
+		if !spec.Allowed(s.file.Allow, host) {
+			return s.file.Mistake(path, "dependency %s is at %s, which is not this machine: what is done to it is done for real; if it may be, add %q to allow", name, host, host)
 		}
 		p, err := providers.Choose(ctx, name, d, s.file.Dir)
+		if err != nil && taken {
+			return &RungError{name, want, err}
+		}
 		if err != nil {
 			return err
 		}
@@ -73,7 +96,7 @@ func bringUp(ctx context.Context, deps []dependency, dir string, emit func(harne
 		defer mu.Unlock()
 		e.stores[d.name] = store
 		// The address is the store's own claim: a link never leads elsewhere.
-		if host := store.Addr(); !providers.Loopback(host) && !slices.ContainsFunc(d.allow, func(a string) bool { return host == a || strings.HasPrefix(host, a+":") }) {
+		if host := store.Addr(); !spec.Allowed(d.allow, host) {
 			return fmt.Errorf("dependency %s: it is at %s, which is neither this machine nor allowed", d.name, host)
 		}
 		l, err := link.Listen(d.name, store.Addr())

@@ -201,16 +201,23 @@ func (p proc) Kill(ctx context.Context) (int, func(context.Context) error, error
 	return n, i.restart, err
 }
 
+// restart brings the service back where it is down, and waits for it where it was not ready
+// in time before.
 func (i *instance) restart(ctx context.Context) error {
 	i.turn.Lock()
 	defer i.turn.Unlock()
 	i.mu.Lock()
-	needless := i.now != nil || i.ended
+	l, ended := i.now, i.ended
 	i.mu.Unlock()
-	if needless {
+	switch {
+	case ended:
 		return nil
+	case l == nil:
+		return i.relaunch(ctx)
+	case l.late:
+		return i.back(ctx, l)
 	}
-	return i.relaunch(ctx)
+	return nil
 }
 
 // Pause implements harness.Proc. Of several pauses in force, the last resume counts.

@@ -27,6 +27,7 @@ const (
 	readyGap   = 5 * time.Millisecond // between two looks whether the service is ready
 	readyTry   = time.Second          // for one look
 	agentTime  = time.Second          // for the agent's handshake, once the service is ready
+	maxSaid    = 200                  // bytes of a reply that an error quotes
 	firstExtra = 3                    // the descriptor of a child's first extra file
 )
 
@@ -37,6 +38,7 @@ type life struct {
 	alive *os.File                   // closing it ends the process, as the harness's death does
 	dir   string
 	races *races
+	late  bool     // it was started again and has not been ready yet; guarded by the instance's turn
 	mute  []string // streams on which a flush did not come out, so that none is waited for
 }
 
@@ -55,7 +57,13 @@ func (i *instance) launch(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), ended)
 		}
-		why := fmt.Sprintf("it was not ready within %s: %v", within, err)
+		why := fmt.Sprintf("it was not ready within %s: %v; more time: ready_within", within, err)
+		if unheard := new(net.OpError); errors.As(err, &unheard) && unheard.Op == "dial" {
+			why += "; does it listen on {{listen}}?"
+		}
+		if no := new(refusal); errors.As(err, &no) {
+			why += fmt.Sprintf("; it said %q", no.said)
+		}
 		if errors.Is(err, errExited) {
 			status, _ := l.child.Exited()
 			why = "it ended before it was ready: " + status
@@ -67,22 +75,35 @@ func (i *instance) launch(ctx context.Context) error {
 	return nil
 }
 
-// relaunch starts the service again, at the address where it was. One that does not come
-// up is the service's doing and no error: its end is an event that makes the instance
-// worn, and one that is not ready yet may still wait for what another fault keeps away.
+// relaunch starts the service again, at the address where it was, and waits until it is
+// ready.
 func (i *instance) relaunch(ctx context.Context) error {
 	l, err := i.fork()
 	if err != nil {
 		return fmt.Errorf("start the service again: %w", err)
 	}
+	l.late = true
 	i.set(l)
+	return i.back(ctx, l)
+}
+
+// back waits until a service that was started again is ready. One that does not get there
+// in its time is a harness.ErrNotReady and is left alone: it may wait for what another
+// fault keeps away. The end of one that has ended is an event, which makes the instance
+// worn, and no error.
+func (i *instance) back(ctx context.Context, l *life) error {
+	began := time.Now()
 	wait, cancel := context.WithTimeout(ctx, cmp.Or(time.Duration(i.s.file.Service.Within), backTime))
 	defer cancel()
-	if i.ready(wait, l) == nil {
+	err := i.ready(wait, l)
+	switch {
+	case err == nil:
+		l.late = false
 		l.shake(ctx)
-	}
-	if err := ctx.Err(); errors.Is(err, context.Canceled) {
-		return err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case !errors.Is(err, errExited):
+		return fmt.Errorf("%w after %s: %v", harness.ErrNotReady, time.Since(began).Round(10*time.Millisecond), err)
 	}
 	return nil
 }
@@ -124,23 +145,16 @@ func (i *instance) fork() (*life, error) {
 			i.take(e)
 		},
 	}
-	link := func(name string) string { return i.env.links[name].Addr() }
 	for _, arg := range i.s.file.Service.Args {
-		if arg, err = i.s.fill(arg, i.bugs, link); err != nil {
-			return undo(err)
-		}
-		o.Args = append(o.Args, arg)
+		o.Args = append(o.Args, i.fill(arg))
 	}
 	gorace := ""
 	for name, value := range i.s.file.Service.Env {
-		if value, err = i.s.fill(value, i.bugs, link); err != nil {
-			return undo(err)
-		}
 		if name == "GORACE" {
-			gorace = value
+			gorace = i.fill(value)
 			continue
 		}
-		o.Env = append(o.Env, name+"="+value)
+		o.Env = append(o.Env, name+"="+i.fill(value))
 	}
 	alive, hold, err := os.Pipe()
 	if err != nil {
@@ -237,14 +251,22 @@ func (i *instance) look(ctx context.Context, t *http.Transport) error {
 		return fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	defer resp.Body.Close()
-	if _, err := io.CopyN(io.Discard, resp.Body, 64<<10); err != nil && !errors.Is(err, io.EOF) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	if resp.StatusCode >= 500 {
-		return fmt.Errorf("%s %s answered %s", method, url, resp.Status)
+		said, _, _ := strings.Cut(strings.TrimSpace(string(body[:min(len(body), maxSaid)])), "\n")
+		return &refusal{fmt.Sprintf("%s %s answered %s", method, url, resp.Status), strings.TrimSpace(said)}
 	}
 	return nil
 }
+
+// refusal is a reply by which the service says that it is not ready. What the reply said
+// may be another thing each time, and is no part of the error's words.
+type refusal struct{ words, said string }
+
+func (r *refusal) Error() string { return r.words }
 
 // flush waits until all that the service has printed so far has been handed over. False
 // says that the agent did not answer. Without an agent, nothing is known and nothing is

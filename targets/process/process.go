@@ -11,10 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,11 +30,10 @@ const (
 
 // Options say how a service is built and which bugs are switched on.
 type Options struct {
-	Name   string            // of the target; zero means the description's directory
-	Bugs   string            // what {{bugs}} stands for
-	Rungs  map[string]string // wanted for each dependency, as in a case's env: "local@15.18"; zero leaves it to the description
-	NoRace bool              // build without the race detector
-	Cache  string            // of built binaries; zero means gobuild's own
+	Name  string            // of the target; zero means the description's directory
+	Bugs  string            // what {{bugs}} stands for
+	Rungs map[string]string // wanted for each dependency, as in a case's env: "local@15.18"; zero leaves it to the description
+	Cache string            // of built binaries; zero means gobuild's own
 }
 
 // System is a service with its dependencies.
@@ -63,12 +60,13 @@ type System struct {
 
 // Open builds the service and brings up its dependencies, both at once. What is wrong
 // with the description is a *spec.Error, what is wrong with the service's source a
-// *gobuild.Error; one that wraps ctx's own says that it was interrupted. The caller closes
-// the system. What harnesses that have died left on this machine is swept away.
+// *gobuild.Error, a rung that cannot be had a *RungError; one that wraps ctx's own says
+// that it was interrupted. The caller closes the system. What harnesses that have died left
+// on this machine is swept away.
 func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
 	s := &System{file: f, opts: o}
-	if err := s.check(); err != nil {
-		return nil, err
+	if o.Bugs != "" && !f.Service.Uses("bugs") {
+		return nil, f.Mistake([]string{"service", "env"}, "bugs are to be switched on (%s), but neither service.env nor service.args has {{bugs}}", o.Bugs)
 	}
 	if err := s.open(ctx); err != nil {
 		err = interrupted(ctx, err, "building the service and bringing up what it depends on")
@@ -101,7 +99,7 @@ func (s *System) open(ctx context.Context) (err error) {
 	})
 	both.Go(func() {
 		var err error
-		o := gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: !s.opts.NoRace, Cache: s.opts.Cache}
+		o := gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: true, Cache: s.opts.Cache, Temp: s.scratch.dir}
 		if s.Binary, err = gobuild.Build(ctx, o); err != nil {
 			cancel(err)
 		}
@@ -129,10 +127,7 @@ func (s *System) describe() {
 	if t.Name == "" {
 		t.Name = s.file.Dir
 	}
-	t.Caps = harness.CapProcs | harness.CapOutput | harness.CapAgent
-	if s.Binary.Race {
-		t.Caps |= harness.CapRace
-	}
+	t.Caps = harness.CapProcs | harness.CapOutput | harness.CapAgent | harness.CapRace
 	t.Procs = []string{harness.Service}
 	for _, d := range s.deps {
 		t.Env[d.name] = d.Rung()
@@ -147,35 +142,6 @@ func (s *System) describe() {
 	}
 	t.Build = harness.Build{Module: s.Binary.Module, Go: s.Binary.Go, SHA256: s.Binary.SHA256, Caps: t.Caps}
 	s.Target = t
-}
-
-// check refuses what can be seen to be wrong before anything is started.
-func (s *System) check() error {
-	sv := s.file.Service
-	texts := append(slices.Collect(maps.Values(sv.Env)), sv.Args...)
-	uses := func(name string) bool {
-		return slices.ContainsFunc(texts, func(t string) bool { return slices.Contains(names(t), name) })
-	}
-	for _, text := range texts {
-		if _, err := s.fill(text, s.opts.Bugs, func(string) string { return "" }); err != nil {
-			return s.mistake("%v", err)
-		}
-	}
-	if !uses("listen") {
-		return s.mistake(`service.env or service.args must say where to listen: {{listen}} is the address, as in ADDR: "{{listen}}"`)
-	}
-	if s.opts.Bugs != "" && !uses("bugs") {
-		return s.mistake("bugs are to be switched on (%s), but neither service.env nor service.args has {{bugs}}", s.opts.Bugs)
-	}
-	if _, taken := s.file.Dependencies[harness.Service]; taken {
-		return s.mistake("a dependency cannot be called %q: that is the service itself", harness.Service)
-	}
-	return nil
-}
-
-// mistake is an error in the description.
-func (s *System) mistake(format string, args ...any) error {
-	return &spec.Error{File: s.file.Path, Msg: fmt.Sprintf(format, args...)}
 }
 
 // start starts a fresh process of the service.

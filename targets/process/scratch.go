@@ -41,17 +41,17 @@ func newScratch(parent string) (scratch, error) {
 	for range tries {
 		var dir string
 		if dir, err = os.MkdirTemp(parent, "shakedown-"+child.Harness()+"-"); err != nil {
-			return scratch{}, err
+			return scratch{}, fmt.Errorf("make a scratch directory: %w; TMPDIR says where", err)
+		}
+		var s scratch
+		if s, err = lockScratch(dir); err != nil {
+			continue // without a lock, it looked like a dead harness's to one who sweeps
 		}
 		// A store may run as another user, who must get to its own directory in here.
 		if err = os.Chmod(dir, 0o711); err != nil {
-			return scratch{}, errors.Join(err, os.Remove(dir))
+			return scratch{}, errors.Join(err, s.remove())
 		}
-		var s scratch
-		if s, err = lockScratch(dir); err == nil {
-			return s, nil
-		}
-		// Before it had its lock, it looked like a dead harness's to one who sweeps.
+		return s, nil
 	}
 	return scratch{}, fmt.Errorf("make a scratch directory: %w", err)
 }

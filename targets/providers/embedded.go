@@ -15,7 +15,6 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/targets/child"
-	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
 const (
@@ -27,13 +26,6 @@ const miniredisModule = "github.com/alicebob/miniredis/v2"
 
 // embeddedRedis is miniredis, in this process.
 type embeddedRedis struct{ version string }
-
-func chooseEmbedded(dep spec.Dependency) (Provider, error) {
-	if dep.Version != "" {
-		return nil, fmt.Errorf("version %s is wanted, but the embedded redis is of no version: take version away, or use provide: local", dep.Version)
-	}
-	return embeddedRedis{miniredisVersion()}, nil
-}
 
 func miniredisVersion() string {
 	info, ok := debug.ReadBuildInfo()
@@ -70,9 +62,11 @@ type embedded struct {
 	port *child.Port
 	keys *keyspace
 
-	mu    sync.Mutex // guards the rest
-	close func(context.Context) error
-	ended bool
+	mu     sync.Mutex // guards the rest
+	now    *miniredis.Miniredis
+	close  func(context.Context) error // nil while it is down
+	pauses int                         // in force on now
+	ended  bool
 }
 
 // up starts an instance whose keys expire as time passes; miniredis alone expires them
@@ -95,7 +89,11 @@ func (e *embedded) up() error {
 		defer close(ended)
 		expire(m, end)
 	}()
+	e.now, e.pauses = m, 0
 	e.close = func(ctx context.Context) error {
+		if e.pauses > 0 {
+			m.Unlock()
+		}
 		close(end)
 		<-ended
 		// Not m.Close: an INFO that is under way then would panic on the server that
@@ -168,9 +166,50 @@ func (e *embedded) restart(context.Context) error {
 	return e.up()
 }
 
-// Pause implements harness.Proc. It always fails: there is no process to stop.
-func (e *embedded) Pause(context.Context) (int, func(context.Context) error, error) {
-	return 0, nil, errors.New("the embedded redis is no process and cannot be paused: install redis-server and use provide: local")
+// Pause implements harness.Proc. There is no process to stop: it is its lock that is held,
+// without which it neither carries out a command nor ends one that waits. Connections are
+// taken and kept, as the system does for a process that is stopped. Of several pauses in
+// force, the last resume counts.
+func (e *embedded) Pause(ctx context.Context) (int, func(context.Context) error, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.close == nil {
+		return 0, func(context.Context) error { return nil }, nil
+	}
+	m := e.now
+	if e.pauses == 0 {
+		if err := hold(ctx, m); err != nil {
+			return 0, nil, err
+		}
+	}
+	e.pauses++
+	return 1, func(context.Context) error {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.close == nil || e.now != m {
+			return nil // killed meanwhile, or started anew
+		}
+		if e.pauses--; e.pauses == 0 {
+			m.Unlock()
+		}
+		return nil
+	}, nil
+}
+
+// hold takes the lock of an instance, which the command under way gives back.
+func hold(ctx context.Context, m *miniredis.Miniredis) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !m.TryLock() {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return fmt.Errorf("pause the embedded redis: a command is still under way: %w", ctx.Err())
+		}
+	}
+	return nil
 }
 
 // Stop implements Dependency.

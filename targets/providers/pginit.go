@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
 const (
@@ -59,8 +61,8 @@ func (l localPostgres) populate(ctx context.Context, addr string) error {
 }
 
 // runInit runs an SQL file on a connection of its own, as one transaction unless the file
-// says otherwise. Its errors name the file, the line where Postgres tells it, else how
-// many statements went before.
+// says otherwise. What Postgres has against the file is a *spec.Error, at the line where it
+// tells that, else with how many statements went before.
 func runInit(ctx context.Context, connect func(context.Context) (*pgx.Conn, error), path string) error {
 	if path == "" {
 		return nil
@@ -84,7 +86,7 @@ func runInit(ctx context.Context, connect func(context.Context) (*pgx.Conn, erro
 		}
 	}
 	if err := results.Close(); err != nil {
-		return fmt.Errorf("init: %s: %w", where(path, sql, done, err), err)
+		return blame(path, sql, done, err)
 	}
 	return nil
 }
@@ -106,34 +108,42 @@ func readInit(path string) (string, error) {
 // tells from SQL.
 var psqlCopy = regexp.MustCompile(`(?i)\bcopy\b[^;]*\bfrom\s+stdin\b`)
 
-// where says which part of a file an error is about, and what is known to go wrong there.
-func where(path, sql string, done int, err error) string {
-	out, rest := fmt.Sprintf("%s: after %d statements", path, done), ""
+// blame says which part of a file an error is about, and what is known to go wrong there.
+func blame(path, sql string, done int, err error) error {
 	var pe *pgconn.PgError
-	if errors.As(err, &pe) && pe.Position > 0 {
-		var line int
-		line, rest = position(sql, int(pe.Position))
-		out = fmt.Sprintf("%s:%d", path, line)
+	told := errors.As(err, &pe)
+	line, column, rest := 0, 0, ""
+	if told && pe.Position > 0 {
+		line, column, rest = position(sql, int(pe.Position))
 	}
+	msg := "init: "
 	switch {
 	case psqlCopy.MatchString(sql):
-		return out + ": COPY FROM stdin cannot be run here: dump with pg_dump --inserts"
+		msg += "COPY FROM stdin cannot be run here: dump with pg_dump --inserts: "
 	case strings.HasPrefix(rest, `\`):
-		return out + ": the commands of psql, which begin with a backslash, are not SQL"
+		msg += "the commands of psql, which begin with a backslash, are not SQL: "
 	}
-	return out
+	switch {
+	case line > 0:
+		return spec.ErrorAt(path, []byte(sql), line, column, msg+err.Error())
+	case told && pe.Severity == "ERROR": // a FATAL one is about the connection or the server
+		return &spec.Error{File: path, Msg: fmt.Sprintf("%safter %d statements: %v", msg, done, err)}
+	}
+	return fmt.Errorf("%s: %safter %d statements: %w", path, msg, done, err)
 }
 
-// position returns the line, from one, of a character, from one, and what follows it.
-func position(sql string, at int) (line int, rest string) {
+// position returns the line and column, from one, of a character, from one, and what
+// follows it.
+func position(sql string, at int) (line, column int, rest string) {
 	line = 1
 	for i, r := range sql {
+		column++
 		if at--; at == 0 {
-			return line, sql[i:]
+			return line, column, sql[i:]
 		}
 		if r == '\n' {
-			line++
+			line, column = line+1, 0
 		}
 	}
-	return line, ""
+	return line, max(column, 1), ""
 }

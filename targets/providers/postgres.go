@@ -30,13 +30,8 @@ const (
 
 func choosePostgres(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error) {
 	init := dep.Init
-	if init != "" {
-		if !filepath.IsAbs(init) {
-			init = filepath.Join(dir, init)
-		}
-		if _, err := os.Stat(init); err != nil {
-			return nil, fmt.Errorf("init: %w", err)
-		}
+	if init != "" && !filepath.IsAbs(init) {
+		init = filepath.Join(dir, init)
 	}
 	if dep.Provide == "url" {
 		return choosePostgresURL(ctx, dep, init)
@@ -164,16 +159,8 @@ func initdbArgs() []string {
 	return []string{"-A", "trust", "-N", "--no-instructions", "--locale=C", "-E", "UTF8", "-U", superuser, "--wal-segsize=4"}
 }
 
-// pgEnviron is our environment without what would configure a Postgres.
-func pgEnviron() []string {
-	env := []string{"LC_ALL=C", "TZ=UTC"}
-	for _, e := range child.Environ() {
-		if !strings.HasPrefix(e, "PG") && !strings.HasPrefix(e, "LC_ALL=") && !strings.HasPrefix(e, "TZ=") {
-			env = append(env, e)
-		}
-	}
-	return env
-}
+// pgEnviron is what every child gets, but in one language and one time zone.
+func pgEnviron() []string { return append(child.Environ(), "LC_ALL=C", "TZ=UTC") }
 
 func pgCredential() *syscall.Credential {
 	if os.Geteuid() != 0 {
@@ -282,9 +269,6 @@ type remotePostgres struct {
 }
 
 func choosePostgresURL(ctx context.Context, dep spec.Dependency, init string) (Provider, error) {
-	if dep.Database != "" || dep.User != "" {
-		return nil, errors.New("database and user are for a local postgres: write them into the url")
-	}
 	cfg, err := pgURL(dep.URL)
 	if err != nil {
 		return nil, err

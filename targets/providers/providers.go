@@ -10,8 +10,6 @@ package providers
 import (
 	"context"
 	"fmt"
-	"net"
-	"slices"
 	"strings"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -40,19 +38,18 @@ type Dependency interface {
 	Stop(context.Context) error
 }
 
-// engine is a kind of store and the ways to have it.
+// engine is a kind of store.
 type engine struct {
-	name  string
-	rungs []string // what provide may be
-	// choose is given a dependency whose Provide is one of rungs.
+	// choose is given a dependency that nothing is wrong with, its Provide not "".
 	choose func(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error)
 	host   func(url string) (string, error)
 }
 
-func engines() []engine {
-	return []engine{
-		{"postgres", []string{"auto", "local", "url"}, choosePostgres, postgresHost},
-		{"redis", []string{"auto", "local", "embedded", "url"}, chooseRedis, redisHost},
+// engines returns what is behind each of spec.Engines.
+func engines() map[string]engine {
+	return map[string]engine{
+		"postgres": {choosePostgres, postgresHost},
+		"redis":    {chooseRedis, redisHost},
 	}
 }
 
@@ -83,42 +80,15 @@ func Host(dep spec.Dependency) (string, error) {
 	return e.host(dep.URL)
 }
 
-// Loopback reports whether a host, with or without a port, is this machine for sure: a
-// literal loopback address or localhost. Other names are not resolved: what they lead to
-// may change.
-func Loopback(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
 // check returns the engine of a dependency and sets its Provide.
 func check(dep *spec.Dependency) (engine, error) {
+	if _, err := dep.Check(); err != nil {
+		return engine{}, err
+	}
 	if dep.Provide == "" {
 		dep.Provide = "auto"
 	}
-	all := engines()
-	i := slices.IndexFunc(all, func(e engine) bool { return e.name == dep.Engine })
-	if i < 0 {
-		var names []string
-		for _, e := range all {
-			names = append(names, e.name)
-		}
-		return engine{}, fmt.Errorf("engine %q is not known: there are %s", dep.Engine, strings.Join(names, ", "))
-	}
-	e := all[i]
-	switch {
-	case !slices.Contains(e.rungs, dep.Provide):
-		return e, fmt.Errorf("provide: %s is not there for %s: there are %s", dep.Provide, e.name, strings.Join(e.rungs, ", "))
-	case dep.Provide == "url" && dep.URL == "":
-		return e, fmt.Errorf("provide: url needs a url, such as %s://127.0.0.1/0", e.name)
-	case dep.Provide != "url" && dep.URL != "":
-		return e, fmt.Errorf("url is given, but provide is %s: make it provide: url, or take the url away", dep.Provide)
-	}
-	return e, nil
+	return engines()[dep.Engine], nil
 }
 
 // isVersion reports whether a version is the wanted one: "15" wants any 15, "" any at all.

@@ -17,14 +17,11 @@ import (
 )
 
 func chooseRedis(ctx context.Context, name string, dep spec.Dependency, _ string) (Provider, error) {
-	if dep.Init != "" || dep.Database != "" || dep.User != "" {
-		return nil, errors.New("init, database and user are for postgres: let the service seed its redis when it starts")
-	}
 	switch dep.Provide {
 	case "url":
 		return chooseRedisURL(ctx, dep)
 	case "embedded":
-		return chooseEmbedded(dep)
+		return embeddedRedis{miniredisVersion()}, nil
 	}
 	f, err := find(ctx, "redis-server", dep.Version, []string{"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"})
 	switch {
@@ -33,7 +30,7 @@ func chooseRedis(ctx context.Context, name string, dep spec.Dependency, _ string
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case dep.Provide == "auto" && dep.Version == "":
-		return chooseEmbedded(dep)
+		return embeddedRedis{miniredisVersion()}, nil
 	}
 	return nil, fmt.Errorf("%w; install redis (apt-get install redis-server, brew install redis), "+
 		"or say where one is (provide: url), or take the embedded one (provide: embedded, no version)", err)

@@ -10,12 +10,15 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/harnesstest"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -40,13 +43,15 @@ func redisClient(t *testing.T, addr string, db int) *redis.Client {
 	return c
 }
 
-// speak sends a command on a connection of its own, and returns the first line of the
-// reply; "" where none came in time.
+// speak sends a command on a connection of its own, or "" for none, and returns the first
+// line of the reply; "" where none came in time.
 func speak(t *testing.T, conn net.Conn, command string, within time.Duration) string {
 	t.Helper()
 	conn.SetDeadline(time.Now().Add(within))
 	words := strings.Fields(command)
-	fmt.Fprintf(conn, "*%d\r\n", len(words))
+	if len(words) > 0 {
+		fmt.Fprintf(conn, "*%d\r\n", len(words))
+	}
 	for _, w := range words {
 		fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(w), w)
 	}
@@ -195,10 +200,13 @@ func TestRedisKillRestart(t *testing.T) {
 			if got := speak(t, dial(t, addr), "GET k", time.Second); got != "$-1" {
 				t.Errorf("round %d: GET k = %q, want nothing: there is no persistence", round, got)
 			}
-			began := time.Now()
-			if got := speak(t, dial(t, addr), "BLPOP nothing 0.3", 3*time.Second); got != "*-1" || time.Since(began) > 8*time.Second {
-				t.Errorf("BLPOP after a restart = %q after %v", got, time.Since(began))
-			}
+			harnesstest.Within(t, time.Second, func() time.Duration {
+				conn, began := dial(t, addr), time.Now()
+				if got := speak(t, conn, "BLPOP nothing 0.3", 10*time.Second); got != "*-1" {
+					t.Fatalf("BLPOP after a restart = %q", got)
+				}
+				return time.Since(began)
+			})
 			reset(t, d)
 		}
 	})
@@ -229,58 +237,115 @@ func TestRedisResetAfterKillKeepsTheFirst(t *testing.T) {
 
 func TestRedisPause(t *testing.T) {
 	t.Parallel()
-	need(t, "redis")
-	d := start(t, spec.Dependency{Engine: "redis"}, ".")
-	conn := dial(t, d.Addr())
-	p := proc(t, d)
-	n, resume, err := p.Pause(t.Context())
-	if err != nil || n < 1 {
-		t.Fatalf("Pause = %d, %v", n, err)
-	}
-	_, again, err := p.Pause(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := speak(t, conn, "PING", 200*time.Millisecond); got != "" {
-		t.Errorf("a paused Redis answers %q", got)
-	}
-	if err := resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := speak(t, conn, "PING", 200*time.Millisecond); got != "" {
-		t.Errorf("answers %q though one pause is still in force", got)
-	}
-	if err := again(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := speak(t, conn, "PING", 2*time.Second); got != "+PONG" {
-		t.Errorf("a resumed Redis answers %q", got)
-	}
-}
-
-func TestEmbeddedRedisCannotBePaused(t *testing.T) {
-	t.Parallel()
-	d := start(t, spec.Dependency{Engine: "redis", Provide: "embedded"}, ".")
-	if _, _, err := proc(t, d).Pause(t.Context()); err == nil || !strings.Contains(err.Error(), "provide: local") {
-		t.Errorf("Pause = %v, want an error with the way out", err)
-	}
-}
-
-func TestEmbeddedKeysExpireAsTimePasses(t *testing.T) {
-	t.Parallel()
-	d := start(t, spec.Dependency{Engine: "redis", Provide: "embedded"}, ".")
-	conn := dial(t, d.Addr())
-	speak(t, conn, "SET k v PX 150", time.Second)
-	began := time.Now()
-	for speak(t, conn, "EXISTS k", time.Second) == ":1" {
-		if time.Since(began) > 10*time.Second {
-			t.Fatal("the key is still there after 3s, it should live for 150ms")
+	rungs(t, func(t *testing.T, dep spec.Dependency) {
+		d := start(t, dep, ".")
+		conn, waits := dial(t, d.Addr()), dial(t, d.Addr())
+		speak(t, conn, "PING", time.Second)
+		p := proc(t, d)
+		speak(t, waits, "BLPOP nothing 0.1", time.Millisecond)
+		n, resume, err := p.Pause(t.Context())
+		if err != nil || n < 1 {
+			t.Fatalf("Pause = %d, %v", n, err)
 		}
-		time.Sleep(time.Millisecond)
-	}
-	if took := time.Since(began); took < 100*time.Millisecond {
-		t.Errorf("the key lived for %v, want 150ms", took)
-	}
+		_, again, err := p.Pause(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := speak(t, conn, "PING", 200*time.Millisecond); got != "" {
+			t.Errorf("a paused Redis answers %q", got)
+		}
+		if got := speak(t, waits, "", time.Millisecond); got != "" {
+			t.Errorf("a paused Redis answers %q to one that waits", got)
+		}
+		if got := speak(t, dial(t, d.Addr()), "PING", 50*time.Millisecond); got != "" {
+			t.Errorf("a paused Redis answers %q on a new connection", got)
+		}
+		if err := resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := speak(t, conn, "", 200*time.Millisecond); got != "" {
+			t.Errorf("answers %q though one pause is still in force", got)
+		}
+		if err := again(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := speak(t, conn, "", 2*time.Second); got != "+PONG" { // to the question from before
+			t.Errorf("after the pause: %q", got)
+		}
+		reset(t, d)
+	})
+}
+
+func TestPausedRedisCanBeKilled(t *testing.T) {
+	t.Parallel()
+	rungs(t, func(t *testing.T, dep spec.Dependency) {
+		d := start(t, dep, ".")
+		p := proc(t, d)
+		_, resume, err := p.Pause(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, restart, err := p.Kill(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, _, err := p.Pause(t.Context()); n != 0 || err != nil {
+			t.Errorf("Pause of a dead Redis = %d, %v", n, err)
+		}
+		if err := restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := resume(t.Context()); err != nil {
+			t.Errorf("resume after the restart: %v", err)
+		}
+		if got := speak(t, dial(t, d.Addr()), "PING", 2*time.Second); got != "+PONG" {
+			t.Errorf("after the restart: %q", got)
+		}
+		if _, _, err := p.Pause(t.Context()); err != nil { // Stop ends it like this
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestKeysExpireAsTimePasses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := miniredis.NewMiniRedis()
+		end := make(chan struct{})
+		defer close(end)
+		go expire(m, end)
+		synctest.Wait()
+		const life = 151 * time.Millisecond // it ends between two ticks
+		if err := m.Set("k", "v"); err != nil {
+			t.Fatal(err)
+		}
+		m.SetTTL("k", life)
+		time.Sleep(life - 1)
+		if !m.Exists("k") {
+			t.Error("the key is gone too early")
+		}
+		time.Sleep(expireEvery)
+		if m.Exists("k") {
+			t.Errorf("the key is still there %s late", expireEvery)
+		}
+	})
+}
+
+func TestEmbeddedKeysExpire(t *testing.T) {
+	t.Parallel()
+	d := start(t, spec.Dependency{Engine: "redis", Provide: "embedded"}, ".")
+	conn := dial(t, d.Addr())
+	harnesstest.Within(t, time.Second, func() time.Duration {
+		began := time.Now()
+		speak(t, conn, "SET k v PX 150", 10*time.Second)
+		for speak(t, conn, "EXISTS k", 10*time.Second) != ":0" {
+			if time.Since(began) > 10*time.Second {
+				t.Fatal("the key is still there, it should live for 150ms")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return time.Since(began)
+	})
 }
 
 func TestEmbeddedSurvivesInfoWhileKilled(t *testing.T) {
@@ -370,11 +435,14 @@ func TestServerThatDiesAtOnceIsQuoted(t *testing.T) {
 	bin := t.TempDir()
 	program(t, bin, "redis-server", "cannot: the moon is full")
 	p := localRedis{"cache", found{bin + "/redis-server", "7"}}
-	began := time.Now()
-	_, err := p.Start(t.Context(), scratch(t), nil)
-	if err == nil || !strings.Contains(err.Error(), "the moon is full") || time.Since(began) > 15*time.Second {
-		t.Errorf("after %v: %v, want its last words at once", time.Since(began), err)
-	}
+	harnesstest.Within(t, time.Second, func() time.Duration {
+		began := time.Now()
+		_, err := p.Start(t.Context(), scratch(t), nil)
+		if err == nil || !strings.Contains(err.Error(), "the moon is full") {
+			t.Errorf("%v, want its last words", err)
+		}
+		return time.Since(began)
+	})
 }
 
 // TestKillThatFailsIsFollowedUp holds back the end of a killed server for longer than is

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,10 +18,6 @@ import (
 )
 
 var (
-	engines  = []string{"redis", "postgres"}
-	provides = []string{"", "auto", "local", "embedded", "url"}
-
-	linkName   = regexp.MustCompile(`\{\{\s*link\.([^{}]*?)\s*\}\}`)
 	tokenPath  = regexp.MustCompile(`^\{\{reply((?:\.[A-Za-z0-9_$@-]+)+)\}\}$`)
 	fromField  = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_-]*)\.([A-Za-z0-9_$@-]+(?:\.[A-Za-z0-9_$@-]+)*)$`)
 	headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
@@ -27,15 +25,19 @@ var (
 
 // checker finds what is wrong with a file that has the right form. It stops at the first
 // mistake.
-type checker struct {
-	src  source
-	root ast.Node
-	f    *File
+type checker struct{ f *File }
+
+func (c *checker) fail(path []string, format string, args ...any) error {
+	return c.f.Mistake(path, format, args...)
 }
 
-// fail returns an error at the place of a path of keys, or of as much of it as is there.
-func (c *checker) fail(path []string, format string, args ...any) error {
-	return c.src.at(locate(c.root, path), fmt.Sprintf(format, args...))
+// Mistake returns an error at the place of a path of keys, or of as much of it as is there.
+func (f *File) Mistake(path []string, format string, args ...any) *Error {
+	msg := fmt.Sprintf(format, args...)
+	if f.root == nil { // it was not read from a text
+		return &Error{File: f.Path, Msg: msg}
+	}
+	return f.src.at(locate(f.root, path), msg)
 }
 
 // locate returns the token of a scalar, or the key of anything else.
@@ -75,6 +77,9 @@ func (c *checker) check() error {
 			return err
 		}
 	}
+	if len(c.f.API.Ops) == 0 {
+		return c.fail([]string{"api", "ops"}, "api.ops is empty: there is nothing to ask of the service")
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.f.API.Ops)) {
 		if err := c.op(name, c.f.API.Ops[name]); err != nil {
 			return err
@@ -107,49 +112,74 @@ func (c *checker) service() error {
 		}
 	}
 	for i, arg := range s.Args {
-		if err := c.links([]string{"service", "args", strconv.Itoa(i)}, arg); err != nil {
+		if err := c.text([]string{"service", "args", strconv.Itoa(i)}, arg); err != nil {
 			return err
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Env)) {
-		if err := c.links([]string{"service", "env", key}, s.Env[key]); err != nil {
+		if err := c.text([]string{"service", "env", key}, s.Env[key]); err != nil {
 			return err
 		}
+	}
+	if !s.Uses("listen") {
+		return c.fail([]string{"service", "env"}, `service.env or service.args must say where to listen: {{listen}} is the address, as in ADDR: "{{listen}}"`)
 	}
 	return nil
 }
 
-// links checks that every {{link.NAME}} names a dependency.
-func (c *checker) links(path []string, text string) error {
-	for _, m := range linkName.FindAllStringSubmatch(text, -1) {
-		if _, known := c.f.Dependencies[m[1]]; !known {
-			return c.fail(path, "no dependency is called %q; there are: %s", m[1], names(c.f.Dependencies))
+// text checks the placeholders of what is handed to the service, and that it leads to
+// no other machine.
+func (c *checker) text(path []string, text string) error {
+	known := []string{"listen", "bugs", "dir"}
+	for _, d := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
+		known = append(known, "link."+d)
+	}
+	for _, name := range placeholders(text) {
+		if !slices.Contains(known, name) {
+			return c.fail(path, "{{%s}} is not known; there are: {{%s}}", name, strings.Join(known, "}}, {{"))
+		}
+	}
+	// Here a placeholder stands for something of this machine.
+	for _, host := range hosts(Fill(text, func(string) string { return "127.0.0.1:1" })) {
+		if !Allowed(c.f.Allow, host) {
+			return c.fail(path, "this leads to %s, which is not this machine: what is done there is done for real; if it may be, add %q to allow", host, host)
 		}
 	}
 	return nil
 }
 
 func (c *checker) dependency(name string, d Dependency) error {
-	path := func(key string) []string { return []string{"dependencies", name, key} }
+	path := []string{"dependencies", name}
 	switch {
 	case !plainName.MatchString(name) || name == "bugs":
-		return c.fail([]string{"dependencies", name}, "%q cannot name a dependency: letters, digits, _ and - are taken, and bugs is not", name)
-	case d.Engine == "":
-		return c.fail(path("engine"), "the engine of %s is missing: one of %s", name, strings.Join(engines, ", "))
-	case !slices.Contains(engines, d.Engine):
-		return c.fail(path("engine"), "the engine %q is not known; there are: %s", d.Engine, strings.Join(engines, ", "))
-	case !slices.Contains(provides, d.Provide):
-		return c.fail(path("provide"), "%q is no way to provide a dependency; there are: %s", d.Provide, strings.Join(provides[1:], ", "))
-	case d.Provide == "url" && d.URL == "":
-		return c.fail(path("provide"), "provide: url needs a url")
-	case d.Provide != "url" && d.URL != "":
-		return c.fail(path("url"), "a url needs provide: url")
-	case d.Engine != "postgres" && d.Init != "":
-		return c.fail(path("init"), "init is an SQL file: it is for postgres")
-	case d.Engine != "postgres" && d.Database != "":
-		return c.fail(path("database"), "database is for postgres")
-	case d.Engine != "postgres" && d.User != "":
-		return c.fail(path("user"), "user is for postgres")
+		return c.fail(path, "%q cannot name a dependency: letters, digits, _ and - are taken, and bugs is not", name)
+	case name == harness.Service:
+		return c.fail(path, "%q cannot name a dependency: that is the service itself", name)
+	}
+	if key, err := d.Check(); err != nil {
+		return c.fail(append(path, key), "%s: %v", name, err)
+	}
+	return nil
+}
+
+// files checks that the files that a description names are there.
+func (c *checker) files() error {
+	build := c.f.Service.Build
+	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); err != nil || !st.IsDir() {
+		return c.fail([]string{"service", "build"}, "there is no directory %s", build)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
+		init := c.f.Dependencies[name].Init
+		if init == "" {
+			continue
+		}
+		at := init
+		if !filepath.IsAbs(at) {
+			at = filepath.Join(c.f.Dir, at)
+		}
+		if st, err := os.Stat(at); err != nil || !st.Mode().IsRegular() {
+			return c.fail([]string{"dependencies", name, "init"}, "there is no file %s", init)
+		}
 	}
 	return nil
 }

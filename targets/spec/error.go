@@ -48,12 +48,16 @@ func (s source) at(tk *token.Token, msg string) *Error {
 	if len(msg) > maxMessage {
 		msg = strings.ToValidUTF8(msg[:maxMessage], "") + "..."
 	}
-	e := &Error{File: s.file, Msg: msg}
-	if tk != nil && tk.Position != nil {
-		e.Line, e.Column = tk.Position.Line, tk.Position.Column
-		e.Excerpt = s.excerpt(e.Line, e.Column)
+	if tk == nil || tk.Position == nil {
+		return &Error{File: s.file, Msg: msg}
 	}
-	return e
+	return ErrorAt(s.file, s.text, tk.Position.Line, tk.Position.Column, msg)
+}
+
+// ErrorAt returns an error at a place in a file that belongs to a description, with the
+// excerpt. Line and column count characters from one.
+func ErrorAt(file string, text []byte, line, column int, msg string) *Error {
+	return &Error{File: file, Line: line, Column: column, Msg: msg, Excerpt: source{file, text}.excerpt(line, column)}
 }
 
 // excerpt shows a place with two lines before it and one behind. The library has a

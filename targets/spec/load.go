@@ -18,14 +18,15 @@ import (
 
 // The bounds of a description: files come from elsewhere and are not trusted.
 const (
-	maxBytes = 1 << 20
-	maxDepth = 32
+	maxBytes  = 1 << 20
+	maxDepth  = 32
+	maxTokens = 1 << 15 // keys, values and signs
 )
 
 // Load reads a description. Path is the file, or a directory that holds shakedown.yaml or
 // shakedown.yml. Its errors are of type *Error.
 func Load(path string) (*File, error) {
-	file, err := find(path)
+	file, err := Find(path)
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +47,14 @@ func Load(path string) (*File, error) {
 		return nil, &Error{File: file, Msg: err.Error()}
 	}
 	f.Dir = filepath.Dir(f.Path)
+	if err := (&checker{f}).files(); err != nil {
+		return nil, err
+	}
 	return f, nil
 }
 
-// find returns the file that path means.
-func find(path string) (string, error) {
+// Find returns the file that path means, as Load takes it. Its errors are of type *Error.
+func Find(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", &Error{File: path, Msg: reason(err)}
@@ -77,7 +81,7 @@ func reason(err error) string {
 }
 
 // Parse reads the text of a description; name stands for the file in errors, which are
-// of type *Error.
+// of type *Error. It does not look for the files that the description names.
 func Parse(name string, b []byte) (f *File, err error) {
 	if len(b) > maxBytes {
 		return nil, &Error{File: name, Msg: fmt.Sprintf("the file is larger than %d bytes", maxBytes)}
@@ -109,19 +113,20 @@ func Parse(name string, b []byte) (f *File, err error) {
 	if err := yaml.NodeToValue(root, f, yaml.Strict()); err != nil {
 		return nil, src.adopt(err)
 	}
-	c := checker{src: src, root: root, f: f}
-	if err := c.check(); err != nil {
+	f.src, f.root = src, root
+	if err := (&checker{f}).check(); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-// bound refuses deep nesting before the parser sees it: its time grows with the cube of
-// the depth, and 32 KiB of opening brackets take seconds.
+// bound refuses what the parser takes long for, before it sees it: its time grows with the
+// cube of the depth, so that 32 KiB of opening brackets take seconds, and with the square
+// of the number of tokens, so that 1 MiB of empty entries takes a minute.
 func (s source) bound() error {
 	flow, block := 0, 0
 	line := 0
-	for _, tk := range lexer.Tokenize(string(s.text)) {
+	for i, tk := range lexer.Tokenize(string(s.text)) {
 		if tk.Position.Line != line {
 			line, block = tk.Position.Line, 0
 		}
@@ -136,6 +141,9 @@ func (s source) bound() error {
 		// Block nesting over many lines needs as many columns.
 		if flow > maxDepth || block > maxDepth || tk.Position.IndentNum > 8*maxDepth {
 			return s.at(tk, fmt.Sprintf("nested deeper than %d levels", maxDepth))
+		}
+		if i == maxTokens {
+			return s.at(tk, fmt.Sprintf("the file has more than %d keys, values and signs", maxTokens))
 		}
 	}
 	return nil

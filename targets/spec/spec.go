@@ -2,7 +2,11 @@
 // started, what it depends on, and what can be asked of it.
 package spec
 
-import "time"
+import (
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
 
 // File is a shakedown.yaml.
 type File struct {
@@ -12,17 +16,22 @@ type File struct {
 	Service      Service               `yaml:"service"`
 	Dependencies map[string]Dependency `yaml:"dependencies"`
 	API          API                   `yaml:"api"`
-	// Allow lists hosts other than loopback that the service or a dependency may be at.
+	// Allow lists hosts other than loopback that a dependency may be at, and that
+	// Service.Env and Service.Args may lead to.
 	Allow []string `yaml:"allow"`
+
+	src  source // what it was read from, to point at places in it
+	root ast.Node
 }
 
 // Service says how the service is built and started. In Env and Args {{listen}} is the
 // address to listen on, {{link.NAME}} the address of a dependency's link, {{bugs}} what
-// --bugs switched on, {{dir}} the directory of the file.
+// --bugs switched on, {{dir}} the directory of the file. What is plainly the address of
+// another machine in them must be in File.Allow.
 type Service struct {
 	Build   string            `yaml:"build"` // Go main package, as a path from Dir
 	Args    []string          `yaml:"args"`
-	Env     map[string]string `yaml:"env"`
+	Env     map[string]string `yaml:"env"`          // on top of child.Environ
 	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready; zero: it listens
 	Within  Duration          `yaml:"ready_within"` // zero means 30s
 	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means 2s
@@ -30,8 +39,8 @@ type Service struct {
 
 // Dependency is one store behind a link.
 type Dependency struct {
-	Engine  string `yaml:"engine"`  // redis, postgres
-	Provide string `yaml:"provide"` // auto, local, embedded, url; zero means auto
+	Engine  string `yaml:"engine"`  // one of Engines
+	Provide string `yaml:"provide"` // one of Rungs(Engine); zero means auto
 	URL     string `yaml:"url"`     // for provide: url
 	Init    string `yaml:"init"`    // postgres: SQL file that makes the state every case starts from
 	Version string `yaml:"version"` // wanted major version, "15"; zero takes what is there

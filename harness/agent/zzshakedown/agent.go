@@ -32,6 +32,7 @@ func init() {
 		return
 	}
 	os.Unsetenv("SHAKEDOWN_AGENT")
+	streams := standard()
 	alive, crash := inherited("SHAKEDOWN_ALIVE_FD"), inherited("SHAKEDOWN_CRASH_FD")
 	if alive != nil {
 		go outlive(alive)
@@ -53,7 +54,7 @@ func init() {
 	if err != nil {
 		return
 	}
-	go accept(l, hello)
+	go accept(l, hello, streams)
 }
 
 // inherited returns the file whose descriptor the variable names, and keeps both from
@@ -82,7 +83,7 @@ func outlive(alive *os.File) {
 	os.Exit(3)
 }
 
-func accept(l net.Listener, hello []byte) {
+func accept(l net.Listener, hello []byte, streams []stream) {
 	for {
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -92,13 +93,13 @@ func accept(l net.Listener, hello []byte) {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		go serve(c, hello)
+		go serve(c, hello, streams)
 	}
 }
 
 // serve says hello and then answers questions. A frame is a length of four bytes, big
 // end first, and so many bytes; an answer begins with '+', or with '-' and an error.
-func serve(c net.Conn, hello []byte) {
+func serve(c net.Conn, hello []byte, streams []stream) {
 	defer c.Close()
 	if write(c, '+', hello) != nil {
 		return
@@ -116,7 +117,7 @@ func serve(c net.Conn, hello []byte) {
 		if _, err := io.ReadFull(c, question); err != nil {
 			return
 		}
-		sign, text := answer(string(question))
+		sign, text := answer(string(question), streams)
 		if write(c, sign, text) != nil {
 			return
 		}
@@ -129,13 +130,13 @@ func write(c net.Conn, sign byte, text []byte) error {
 	return err
 }
 
-func answer(question string) (sign byte, text []byte) {
+func answer(question string, streams []stream) (sign byte, text []byte) {
 	verb, arg, _ := strings.Cut(question, " ")
 	switch verb {
 	case "goroutines":
 		return '+', goroutines()
 	case "flush":
-		return '+', flush(arg)
+		return '+', flush(arg, streams)
 	}
 	return '-', []byte("the agent does not know " + strconv.Quote(verb))
 }
@@ -150,22 +151,47 @@ func goroutines() []byte {
 	}
 }
 
+// stream is where the process prints: a descriptor, and the file that it leads to.
+type stream struct {
+	lane string
+	fd   int
+	file syscall.Stat_t
+}
+
+// standard returns the streams that the process was started with.
+func standard() []stream {
+	var out []stream
+	for _, s := range []stream{{lane: "stdout", fd: 1}, {lane: "stderr", fd: 2}} {
+		if syscall.Fstat(s.fd, &s.file) == nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// same reports whether the descriptor still leads to the same file. A service may close it,
+// and get the number again for a connection: what is written there is somebody else's.
+func (s stream) same() bool {
+	var now syscall.Stat_t
+	return syscall.Fstat(s.fd, &now) == nil && now.Dev == s.file.Dev && now.Ino == s.file.Ino
+}
+
 // flush writes the token to standard output and standard error, so that whoever reads
 // them knows that all before it has been read. It returns the streams that took it.
-func flush(token string) []byte {
+func flush(token string, streams []stream) []byte {
 	var took []string
 	line := []byte(token + "\n")
-	for fd, lane := range []string{1: "stdout", 2: "stderr"} {
-		if lane == "" || len(line) > 512 { // within PIPE_BUF a write is not torn
+	for _, s := range streams {
+		if len(line) > 512 || !s.same() { // within PIPE_BUF a write is not torn
 			continue
 		}
-		n, err := syscall.Write(fd, line)
+		n, err := syscall.Write(s.fd, line)
 		for tries := 0; tries < 100 && (err == syscall.EINTR || err == syscall.EAGAIN); tries++ {
 			time.Sleep(time.Millisecond)
-			n, err = syscall.Write(fd, line)
+			n, err = syscall.Write(s.fd, line)
 		}
 		if err == nil && n == len(line) {
-			took = append(took, lane)
+			took = append(took, s.lane)
 		}
 	}
 	return []byte(strings.Join(took, " "))

@@ -1,0 +1,34 @@
+package harness
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestFaultIsAimedAtEverythingItCanDisturb(t *testing.T) {
+	t.Parallel()
+	link, proc := Param{Name: "link", Of: OfLink}, Param{Name: "proc", Of: OfProc}
+	shop := &Target{Caps: CapLinks | CapProcs, Links: []string{"cache", "db"}, Procs: []string{Service, "db"}}
+	for _, tt := range []struct {
+		name   string
+		needs  Caps
+		params []Param
+		target *Target
+		want   []Args
+	}{
+		{"a link", CapLinks, []Param{link, {Name: "delay"}}, shop, []Args{{{"link", Text("cache")}}, {{"link", Text("db")}}}},
+		{"nothing", 0, []Param{{Name: "delay"}}, shop, []Args{nil}},
+		{"a link and a process", CapLinks, []Param{link, proc}, shop, []Args{
+			{{"link", Text("cache")}, {"proc", Text(Service)}}, {{"link", Text("cache")}, {"proc", Text("db")}},
+			{{"link", Text("db")}, {"proc", Text(Service)}}, {{"link", Text("db")}, {"proc", Text("db")}},
+		}},
+		{"an ability is missing", CapAgent, []Param{link}, shop, nil},
+		{"there are no links", CapLinks, []Param{link}, &Target{Caps: CapLinks}, nil},
+	} {
+		f := &Fault{Needs: tt.needs, Params: tt.params}
+		if diff := cmp.Diff(tt.want, f.Aims(tt.target)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
