@@ -172,7 +172,10 @@ func (l *Lab) least(ctx context.Context, s Shown) (Shown, bool, error) {
 	reducing, cancel := context.WithDeadline(ctx, end.Add(-l.Triage/4))
 	defer cancel()
 	least, minimal, err := l.reduce(reducing, s)
-	final, failed := l.Shows(ctx, least.Case, s.Signature, finals, finals-1)
+	final, failed := least, error(nil)
+	if final.Of < finals-1 {
+		final, failed = l.Shows(ctx, least.Case, s.Signature, finals, finals-1)
+	}
 	if failed == nil && !surely(final) {
 		measured := final.Case.String()
 		if final, failed = l.press(ctx, final); final.Case.String() != measured {
@@ -205,23 +208,22 @@ func (l *Lab) redo(ctx, reducing context.Context, pressed Shown) (Shown, bool, e
 	return final, minimal, nil
 }
 
-// reduce makes a case minimal. One that shows the signature only now and then is first
-// pressed; if that does not help, what is surely not needed is taken away, with patience,
-// and it is pressed again: what is left can be done more often. What comes back with an
-// error is what was reached until then.
+// reduce makes a case minimal, beginning with what the finding speaks of. One that shows the
+// signature only now and then is first pressed; if that does not help, what is surely not
+// needed is taken away, with patience, and it is pressed again: what is left can be done more
+// often. What comes back with an error is what was reached until then.
 func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
-	var err error
+	s, err := l.slice(ctx, s)
+	if err != nil {
+		return s, false, err
+	}
 	if !s.Always() {
 		if s, err = l.press(ctx, s); err != nil {
 			return s, false, err
 		}
 	}
 	if !surely(s) {
-		r := patient
-		if s.Times*2 > s.Of {
-			r = fair
-		}
-		if s, _, err = l.minimize(ctx, s, r); err != nil {
+		if s, _, err = l.minimize(ctx, s, s.rigour()); err != nil {
 			return s, false, err
 		}
 		pressed, err := l.press(ctx, Shown{Case: s.Case, Signature: s.Signature, Of: 1, Took: s.Took})
@@ -232,16 +234,20 @@ func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 			return s, false, err
 		}
 	}
-	r := strict
-	if s.slow() {
-		r = quick
+	return l.minimize(ctx, s, s.rigour())
+}
+
+// slice leaves out the calls that the finding does not speak of, if what is left shows it.
+// How often is taken to be as before: a few replays do not tell.
+func (l *Lab) slice(ctx context.Context, s Shown) (Shown, error) {
+	cut := evidence(s.Record, s.Finding)
+	if len(cut.Steps) == len(s.Case.Steps) {
+		return s, nil
 	}
-	if cut := evidence(s.Record, s.Finding); len(cut.Steps) < len(s.Case.Steps) {
-		if _, err := l.test(&s, r)(ctx, cut, false); err != nil {
-			return s, false, err
-		}
-	}
-	return l.minimize(ctx, s, r)
+	times, of := s.Times, s.Of
+	_, err := l.test(&s, s.rigour())(ctx, cut, false)
+	s.Times, s.Of = times, of
+	return s, err
 }
 
 // minimize takes away all that can be while the signature is shown with some rigour.
@@ -303,6 +309,19 @@ func (l *Lab) press(ctx context.Context, s Shown) (Shown, error) {
 
 // rigour says how many of how many replays make a smaller case one that still shows it.
 type rigour func(c harness.Case, rarer bool) (enough, of int)
+
+// rigour chooses by how surely a case shows its signature, and how slowly.
+func (s Shown) rigour() rigour {
+	switch {
+	case surely(s) && s.slow():
+		return quick
+	case surely(s):
+		return strict
+	case s.Times*2 > s.Of:
+		return fair
+	}
+	return patient
+}
 
 // strict wants two of two replays, three of four where calls are made at once, five of five
 // where they are made less often. One would let a case drift towards one that shows it
