@@ -121,8 +121,8 @@ func Parse(name string, b []byte) (f *File, err error) {
 }
 
 // bound refuses what the parser takes long for, before it sees it: its time grows with the
-// cube of the depth, so that 32 KiB of opening brackets take seconds, and with the square
-// of the number of tokens, so that 1 MiB of empty entries takes a minute.
+// cube of the depth, and with the square of the number of tokens: 1 MiB of empty entries
+// would take a minute.
 func (s source) bound() error {
 	flow, block := 0, 0
 	line := 0

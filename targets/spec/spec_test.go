@@ -224,11 +224,10 @@ func TestHostileFiles(t *testing.T) {
 		"comment":       "# nothing\n",
 		"two documents": "service: {build: .}\n---\nservice: {build: .}\n",
 		"too large":     "# " + strings.Repeat("x", maxBytes),
-		"many brackets": strings.Repeat("[", maxBytes),
-		"brackets":      strings.Repeat("[", maxTokens),
-		"braces":        strings.Repeat("{a: ", maxTokens/3),
-		"dashes":        strings.Repeat("- ", maxTokens),
-		"question":      strings.Repeat("? ", maxTokens),
+		"brackets":      strings.Repeat("[", maxBytes),
+		"braces":        strings.Repeat("{a: ", maxBytes/16),
+		"dashes":        strings.Repeat("- ", maxBytes/16),
+		"question":      strings.Repeat("? ", maxBytes/16),
 		"empty entries": strings.Repeat("-\n", maxBytes/4),
 		"empty values":  keys(maxBytes/2, ""),
 		"most values":   keys(maxTokens*5/2, " 1"),
@@ -251,6 +250,23 @@ func TestHostileFiles(t *testing.T) {
 				return time.Since(start)
 			})
 		})
+	}
+}
+
+func TestBoundsAreSaid(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		strings.Repeat("[", maxDepth+1):    "nested deeper than 32 levels",
+		strings.Repeat("{a: ", maxDepth+1): "nested deeper than 32 levels",
+		strings.Repeat("- ", maxDepth+1):   "nested deeper than 32 levels",
+		strings.Repeat("? ", maxDepth+1):   "nested deeper than 32 levels",
+		staircase(8*maxDepth + 2):          "nested deeper than 32 levels",
+		strings.Repeat("-\n", maxTokens+1): "more than 32768 keys, values and signs",
+		strings.Repeat(" ", maxBytes+1):    "larger than 1048576 bytes",
+	} {
+		if _, err := Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.20q... gave %v, want %s", text, err, want)
+		}
 	}
 }
 
