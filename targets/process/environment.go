@@ -112,6 +112,40 @@ func bringUp(ctx context.Context, deps []dependency, dir string, emit func(harne
 	return e, nil
 }
 
+// The bounds of settling.
+const (
+	restTime   = 20 * time.Millisecond  // nothing passes the links for so long
+	settleTime = 200 * time.Millisecond // waited for that at most: some are never at rest
+)
+
+// settle waits until nothing passes the links. A service that has just become ready still
+// fills its pools, and a case that races with that shows something else each time.
+func (e *environment) settle(ctx context.Context) {
+	stats := func() map[string]harness.LinkStats {
+		out := map[string]harness.LinkStats{}
+		for name, l := range e.links {
+			out[name] = l.Stats()
+		}
+		return out
+	}
+	end := time.NewTimer(settleTime)
+	defer end.Stop()
+	for was := stats(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-end.C:
+			return
+		case <-time.After(restTime):
+		}
+		now := stats()
+		if maps.Equal(was, now) {
+			return
+		}
+		was = now
+	}
+}
+
 // reset lifts whatever is in force on the links, and then brings the stores back, so that
 // nothing that a link held is delivered behind that.
 func (e *environment) reset(ctx context.Context) error {

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/link"
 	"github.com/shakedown-go/shakedown/targets/providers"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
@@ -275,4 +277,65 @@ func TestServiceWithARedis(t *testing.T) {
 	if worn := quiesce(t, i); worn != "" {
 		t.Errorf("worn: %s", worn)
 	}
+}
+
+func TestSettlingWaitsUntilNothingPassesTheLinks(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		chunks int64 // one every few milliseconds
+		rest   bool
+	}{
+		{"at rest", 0, true},
+		{"pools are filled", 40, true},
+		{"never at rest", 1000, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var sent int64
+			for range 5 { // on a busy machine a sender may itself be at rest for a while
+				if sent = sentWhenSettled(t, tt.chunks); (sent == tt.chunks) == tt.rest {
+					return
+				}
+			}
+			t.Errorf("%d of %d were sent when the links were said to be at rest", sent, tt.chunks)
+		})
+	}
+}
+
+// sentWhenSettled says how many of so many bytes had been sent over a link when it was said
+// to be at rest.
+func sentWhenSettled(t *testing.T, chunks int64) int64 {
+	store, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	l, err := link.Listen("db", store.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var sent atomic.Int64
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	defer cancel()
+	defer conn.Close()
+	sender.Go(func() {
+		for range chunks {
+			if _, err := conn.Write([]byte("x")); err != nil || ctx.Err() != nil {
+				return
+			}
+			sent.Add(1)
+			time.Sleep(2 * time.Millisecond)
+		}
+	})
+	until(t, "the first is sent", func() bool { return chunks == 0 || l.Stats().Up > 0 })
+	(&environment{links: map[string]*link.Link{"db": l}}).settle(ctx)
+	return sent.Load()
 }

@@ -71,6 +71,7 @@ func (i *instance) launch(ctx context.Context) error {
 		return errors.Join(errors.New("the service did not start: "+why+tail(l.child.Tail())), ended)
 	}
 	l.shake(ctx)
+	i.env.settle(ctx)
 	i.set(l)
 	return nil
 }
