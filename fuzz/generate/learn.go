@@ -2,6 +2,7 @@ package generate
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -11,8 +12,7 @@ import (
 // Learn takes note of which ops felt which faults and of how long cases take, and puts the
 // traits of a proven bug into quarantine.
 func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
-	s.felt.learn(rec, s.pace)
-	s.pace.learn(rec)
+	s.observe(rec)
 	if n := len(rec.Events); n > 0 && len(proven) == 0 {
 		if len(rec.Case.Faults()) == 0 {
 			s.calm += rec.Events[n-1].At
@@ -25,19 +25,25 @@ func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	}
 }
 
-// pace knows how long calls take: of an op while nothing is injected, and the slow ones under
-// a fault and what it is aimed at.
-type pace map[string]time.Duration
-
-// unknownPace is what a call is taken to last under a fault that was never tried: one call
-// will tell.
-const unknownPace = mostLaneTime
-
-func (p pace) learn(rec *harness.Record) {
-	var faults []string
-	for _, s := range rec.Case.Steps {
-		if s.Verb == harness.VerbInject {
-			faults = append(faults, key(s))
+// observe takes note of how long each call took, and of what it felt of the faults that were
+// in force meanwhile.
+func (s *Source) observe(rec *harness.Record) {
+	type force struct {
+		fault    harness.Step
+		from, to time.Duration
+	}
+	var forces []force
+	for _, e := range rec.Events {
+		switch {
+		case e.Step < 0 || e.Step >= len(rec.Case.Steps):
+		case e.Kind == harness.Inject:
+			forces = append(forces, force{rec.Case.Steps[e.Step], e.At, math.MaxInt64})
+		case e.Kind == harness.Heal:
+			for i := range forces {
+				if f := &forces[i]; f.fault.Label == e.Lane && f.to > e.At {
+					f.to = e.At
+				}
+			}
 		}
 	}
 	began := map[string]time.Duration{} // by lane
@@ -48,17 +54,35 @@ func (p pace) learn(rec *harness.Record) {
 		if !e.Returned() || e.Step < 0 {
 			continue
 		}
-		d := e.At - began[e.Lane]
-		if len(faults) == 0 {
-			p[e.Name] += (d - p[e.Name]) / 8 // a moving average
-		}
-		for _, k := range faults { // calls that the fault does not touch say nothing
-			if d > p[k] {
-				p[k] += (d - p[k]) / 4
-			} else {
-				p[k] -= p[k] / 16
+		took := e.At - began[e.Lane]
+		hit := e.Kind == harness.Unknown || e.Args.Text("expect") == "false" || took > 2*s.pace[e.Name]+leastLaneTime
+		for _, f := range forces {
+			if f.from <= e.At && f.to >= began[e.Lane] {
+				s.pace.add(f.fault, took)
+				s.felt.add(e.Name, at(f.fault), hit)
 			}
 		}
+		if len(forces) == 0 {
+			s.pace[e.Name] += (took - s.pace[e.Name]) / 8 // a moving average
+		}
+	}
+}
+
+// pace knows how long calls take: of an op while nothing is injected, and the slow ones under
+// a fault and what it is aimed at.
+type pace map[string]time.Duration
+
+// unknownPace is what a call is taken to last under a fault that was never tried: one call
+// will tell.
+const unknownPace = mostLaneTime
+
+// add takes note of a call under a fault. Those that the fault does not touch say nothing.
+func (p pace) add(fault harness.Step, took time.Duration) {
+	k := key(fault)
+	if took > p[k] {
+		p[k] += (took - p[k]) / 4
+	} else {
+		p[k] -= p[k] / 16
 	}
 }
 
@@ -91,29 +115,13 @@ type pair struct{ op, at string }
 // long or ended otherwise than they should.
 type felt struct{ hit, calls int }
 
-func (a affinity) learn(rec *harness.Record, usual pace) {
-	began := map[string]time.Duration{} // by lane
-	force := map[string]string{}        // aims of the faults in force, by label
-	for _, e := range rec.Events {
-		switch {
-		case e.Step < 0:
-		case e.Kind == harness.Inject:
-			force[e.Lane] = at(rec.Case.Steps[e.Step])
-		case e.Kind == harness.Heal:
-			delete(force, e.Lane)
-		case e.Kind == harness.Invoke:
-			began[e.Lane] = e.At
-		case e.Returned():
-			for _, at := range force {
-				f := a[pair{e.Name, at}]
-				f.calls++
-				if e.Kind == harness.Unknown || e.Args.Text("expect") == "false" || e.At-began[e.Lane] > 2*usual[e.Name]+leastLaneTime {
-					f.hit++
-				}
-				a[pair{e.Name, at}] = f
-			}
-		}
+func (a affinity) add(op, at string, hit bool) {
+	f := a[pair{op, at}]
+	f.calls++
+	if hit {
+		f.hit++
 	}
+	a[pair{op, at}] = f
 }
 
 // share is how many of the calls of an op felt faults at some place. One that was never

@@ -122,7 +122,7 @@ func (s *Source) meet(fault harness.Step) harness.Case {
 		b.lanes = append(b.lanes, laneName(i))
 	}
 	b.least = s.pace.under([]harness.Step{fault})
-	where := place{at(fault), b.least > mostLaneTime}
+	where := place{at(fault), b.least > slowTime}
 	r, begun := s.sweep.rounds[where]
 	if len(r.left) == 0 {
 		r = round{s.trials(where.slow), begun && !r.late && !where.slow}
@@ -180,6 +180,10 @@ func (r *round) next(where place, felt affinity) trial {
 	r.left = slices.Delete(r.left, best, best+1)
 	return x
 }
+
+// slowTime is what calls take at least, on average, where a fault holds them until they give
+// up; what only delays them makes them wait for less.
+const slowTime = 500 * time.Millisecond
 
 // sweeping is of how many cases with faults one is drawn; the others are of the sweep.
 const sweeping = 3
