@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +38,12 @@ func TestScripts(t *testing.T) {
 		Dir:           filepath.Join("..", "..", "testdata", "script"),
 		UpdateScripts: *update,
 		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "interrupt": interrupt, "idle": idle},
+		Condition: func(name string) (bool, error) {
+			if name != "hangup" { // a process that ignores it hands that down
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return !signal.Ignored(syscall.SIGHUP), nil
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GOCACHE", goenv[0])
 			env.Setenv("GOMODCACHE", goenv[1])
