@@ -7,7 +7,9 @@ package child
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -149,6 +151,9 @@ func Start(o Options) (*Child, error) {
 	go c.live(started)
 	err := <-started
 	closeAll(ends)
+	if o.Credential != nil && errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: it runs as user %d, who must be able to enter the scratch directory: TMPDIR says where that is", err, o.Credential.Uid)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", o.Name, err)
 	}

@@ -421,6 +421,21 @@ func TestStartOfNothingIsAnError(t *testing.T) {
 	}
 }
 
+func TestDirectoryThatTheUserCannotEnterIsNamed(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can start a program as somebody else")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Start(Options{Path: "/bin/true", Dir: dir, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}})
+	if err == nil || !strings.Contains(err.Error(), "it runs as user 65534") || !strings.Contains(err.Error(), "TMPDIR") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestEnvironIsAShortList(t *testing.T) {
 	for name, want := range map[string]bool{
 		"SHAKEDOWN_AGENT": false, "DATABASE_URL": false, "PGHOST": false, "AWS_SECRET_ACCESS_KEY": false, "HTTP_PROXY": false,
