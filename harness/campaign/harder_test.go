@@ -33,3 +33,35 @@ func TestHarderCasesDoMoreAtOnceAndLonger(t *testing.T) {
 		t.Errorf("harder cases (-want +got):\n%s", diff)
 	}
 }
+
+var yes = harness.Value{Form: harness.FormJSON, Text: "true"}
+
+func TestOnlyWhatWasPlayedIsKept(t *testing.T) {
+	t.Parallel()
+	const text = "target x\nseed 0\n+ f = net/x\na get *9 &\nb put *9\n- f\na end\n"
+	call := func(step int) harness.Event { return harness.Event{Kind: harness.Invoke, Step: step} }
+	expected := harness.Args{{Key: "expected", Value: yes}}
+	for _, tt := range []struct {
+		name   string
+		events []harness.Event
+		want   string
+	}{
+		{"a call was stuck", []harness.Event{{Kind: harness.Inject}, call(1), call(2), call(2), {Kind: harness.Stuck, Step: 2}},
+			"target x\nseed 0\n+ f = net/x\na get &\nb put *2\n"},
+		{"the service ended", []harness.Event{{Kind: harness.Inject}, call(2), {Kind: harness.Exit, Step: -1}},
+			"target x\nseed 0\n+ f = net/x\nb put\n"},
+		{"a fault ended the service", []harness.Event{{Kind: harness.Inject}, call(2), {Kind: harness.Exit, Step: -1, Args: expected}}, text},
+		{"all was played", []harness.Event{{Kind: harness.Inject}, call(1), call(2), call(4)}, text},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := harness.ParseCase([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, played(&harness.Record{Case: c, Events: tt.events}).String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

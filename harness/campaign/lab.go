@@ -237,17 +237,21 @@ func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 	return l.minimize(ctx, s, s.rigour())
 }
 
-// slice leaves out the calls that the finding does not speak of, if what is left shows it.
-// How often is taken to be as before: a few replays do not tell.
+// slice leaves out the calls that the finding does not speak of, if what is left shows it, or
+// else what its record says was never played. How often is taken to be as before: a few
+// replays do not tell.
 func (l *Lab) slice(ctx context.Context, s Shown) (Shown, error) {
-	cut := evidence(s.Record, s.Finding)
-	if len(cut.Steps) == len(s.Case.Steps) {
-		return s, nil
-	}
 	times, of := s.Times, s.Of
-	_, err := l.test(&s, s.rigour())(ctx, cut, false)
-	s.Times, s.Of = times, of
-	return s, err
+	for _, cut := range []harness.Case{evidence(s.Record, s.Finding), played(s.Record)} {
+		if cut.String() == s.Case.Normalize().String() {
+			continue
+		}
+		if ok, err := l.test(&s, s.rigour())(ctx, cut, false); ok || err != nil {
+			s.Times, s.Of = times, of
+			return s, err
+		}
+	}
+	return s, nil
 }
 
 // minimize takes away all that can be while the signature is shown with some rigour.
@@ -282,6 +286,38 @@ func evidence(rec *harness.Record, f harness.Finding) harness.Case {
 		steps = append(steps, s)
 	}
 	slices.Reverse(steps)
+	c.Steps = steps
+	return c.Normalize()
+}
+
+// played returns the case of a record as far as it was played. Once a call is stuck, or the
+// service has ended, nothing further is done: what would have come then is left out, and
+// what was to be repeated is repeated as often as it was.
+func played(rec *harness.Record) harness.Case {
+	c := rec.Case.Clone()
+	made, last, over := map[int]int{}, -1, false
+	for _, e := range rec.Events {
+		switch {
+		case e.Kind == harness.Stuck, e.Kind == harness.Exit && e.Args.Text("expected") != "true":
+			over = true
+		case e.Kind == harness.Invoke, e.Kind == harness.Inject:
+			made[e.Step]++
+			last = max(last, e.Step)
+		}
+	}
+	if !over {
+		return c
+	}
+	var steps []harness.Step
+	for i, s := range c.Steps[:last+1] {
+		if s.Verb == harness.VerbCall {
+			if made[i] == 0 {
+				continue
+			}
+			s.Repeat = min(s.Times(), made[i])
+		}
+		steps = append(steps, s)
+	}
 	c.Steps = steps
 	return c.Normalize()
 }
