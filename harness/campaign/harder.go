@@ -14,6 +14,8 @@ const (
 	maxRepeat = 256 // of one call
 	maxCrowd  = 8   // lanes
 	maxWait   = 5 * time.Second
+	pause     = 20 * time.Millisecond // between two turns
+	rounds    = 3                     // of a case in one process life
 )
 
 // harder yields variants of a case in which what it shows by chance is more likely: what
@@ -26,6 +28,8 @@ func harder(c harness.Case, slow bool) iter.Seq[harness.Case] {
 		variants := []harness.Case{
 			often(c, 4),
 			often(c, 16),
+			spaced(c),
+			harness.Join(slices.Repeat([]harness.Case{c}, rounds)...),
 			often(crowded(c), 4),
 			lasting(c),
 			often(lasting(c), 16),
@@ -60,6 +64,19 @@ func often(c harness.Case, times int) harness.Case {
 		}
 	}
 	return c
+}
+
+// spaced waits a little after every turn.
+func spaced(c harness.Case) harness.Case {
+	var steps []harness.Step
+	for _, t := range c.Turns() {
+		steps = append(steps, c.Steps[t[0]:t[1]]...)
+		if c.Steps[t[0]].Verb == harness.VerbCall || t[1]-t[0] > 1 {
+			steps = append(steps, harness.Step{Verb: harness.VerbWait, For: pause})
+		}
+	}
+	c.Steps = steps
+	return c.Clone()
 }
 
 // lasting lets faults begin at once and last to the end.

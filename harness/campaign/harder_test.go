@@ -17,6 +17,10 @@ func TestHarderCasesDoMoreAtOnceAndLonger(t *testing.T) {
 	want := []string{
 		"o: a new\n+ f = net/x at=1ms for=5ms &\na get id={{o.id}} *8 &\nb put *4\nc end\n",
 		"o: a new\n+ f = net/x at=1ms for=5ms &\na get id={{o.id}} *32 &\nb put *16\nc end\n",
+		"o: a new\nwait 20ms\n+ f = net/x at=1ms for=5ms &\na get id={{o.id}} *2 &\nb put\nwait 20ms\nc end\nwait 20ms\n",
+		"c0_o: a new\n+ c0_f = net/x at=1ms for=5ms &\na get id={{c0_o.id}} *2 &\nb put\nc end\nreset\n" +
+			"c1_o: a new\n+ c1_f = net/x at=1ms for=5ms &\na get id={{c1_o.id}} *2 &\nb put\nc end\nreset\n" +
+			"c2_o: a new\n+ c2_f = net/x at=1ms for=5ms &\na get id={{c2_o.id}} *2 &\nb put\nc end\n",
 		"o: a new\n+ f = net/x at=1ms for=5ms &\na get id={{o.id}} *8 &\nb put *4 &\nt1 get id={{o.id}} *8 &\nt2 put *4\nc end *4 &\nt3 end *4\n",
 		"o: a new\n+ f = net/x &\na get id={{o.id}} *2 &\nb put\nc end\n",
 		"o: a new\n+ f = net/x &\na get id={{o.id}} *32 &\nb put *16\nc end\n",
