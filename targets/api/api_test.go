@@ -300,6 +300,79 @@ func TestLongReplies(t *testing.T) {
 	}
 }
 
+const streams = `service: {build: ., args: ["{{listen}}"], timeout: 1m}
+api:
+  ops:
+    follow: {request: GET /stream, stream: 50ms}
+    make: {request: POST /stream, stream: 50ms}
+    wait: {request: GET /stream, stream: 50s}
+`
+
+// TestStreams has replies that are begun and not ended.
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	endless := func(s string) func(net.Conn) {
+		return func(c net.Conn) {
+			io.WriteString(c, s)
+			io.Copy(io.Discard, c) // until the client hangs up
+		}
+	}
+	for _, tc := range []struct {
+		name, op string
+		answer   func(net.Conn)
+		want     harness.Kind
+		status   int
+		body     string
+		error    string
+	}{
+		{"silent", "follow", endless(head), harness.OK, 200, "", ""},
+		{"hung up on", "follow", endless(head + "2\r\nhi\r\n"), harness.OK, 200, "hi", ""},
+		{"hung up on, mutation", "make", endless(head + "2\r\nhi\r\n"), harness.Unknown, 200, "hi", ""},
+		{"hung up on, refused", "follow", endless("HTTP/1.1 503 U\r\nContent-Length: 9\r\n\r\nno"), harness.Fail, 503, "no", ""},
+		{"ended", "wait", endless(head + "2\r\nhi\r\n0\r\n\r\n"), harness.OK, 200, "hi", ""},
+		{"ended, mutation", "make", endless(head + "0\r\n\r\n"), harness.OK, 200, "", ""},
+		{"broke off", "wait", func(c net.Conn) { io.WriteString(c, head+"2\r\nhi\r\n") }, harness.Fail, 200, "hi", "broke off"},
+		{"never began", "follow", endless(""), harness.Fail, 0, "", "deadline"},
+		{"not read in time", "wait", endless(head + "2\r\nhi\r\n"), harness.Fail, 200, "hi", "deadline"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, func(c net.Conn, _ int) bool {
+				tc.answer(c)
+				return false
+			})
+			c := newClient(t, streams, "http://"+s.addr, noEvents(t))
+			limit := 30 * time.Second
+			if tc.error == "deadline" {
+				limit = 500 * time.Millisecond
+			}
+			r, forwarded := call(t, c, tc.op, nil, limit)
+			if r.Outcome != tc.want || r.Status != tc.status || string(r.Body) != tc.body || forwarded != 1 {
+				t.Errorf("got %+v with %q, forwarded %d times; want %s, %d, %q, once", r, r.Body, forwarded, tc.want, tc.status, tc.body)
+			}
+			if !strings.Contains(r.Error, tc.error) || tc.error == "" && r.Error != "" {
+				t.Errorf("error %q, want %q", r.Error, tc.error)
+			}
+		})
+	}
+}
+
+func TestSlowStreamsAreNotStuck(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ stream, limit, took, want time.Duration }{
+		{300, 2000, 0, 300},
+		{300, 2000, 1400, 300},
+		{300, 2000, 1700, 100},
+		{300, 2000, 1900, -100}, // at once
+		{1900, 2000, 0, 1800},
+	} {
+		if got := enough(tc.stream, tc.limit, tc.took); got != tc.want {
+			t.Errorf("enough(%d, %d, %d) = %d, want %d", tc.stream, tc.limit, tc.took, got, tc.want)
+		}
+	}
+}
+
 const withLogin = `service: {build: ., args: ["{{listen}}"], timeout: 300ms}
 api:
   login: {op: login, token: "{{reply.data.0.token}}"}

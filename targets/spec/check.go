@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -207,6 +209,9 @@ func (c *checker) op(name string, o *Op) error {
 		if status < 100 || status > 599 {
 			return c.fail(path("expect", strconv.Itoa(i)), "%d is not an HTTP status", status)
 		}
+	}
+	if limit := cmp.Or(c.f.Service.Timeout, DefaultTimeout); o.Stream >= limit {
+		return c.fail(path("stream"), "a stream cannot be read for %s: a call is stuck after %s (service.timeout)", time.Duration(o.Stream), time.Duration(limit))
 	}
 	for _, key := range slices.Sorted(maps.Keys(o.Params)) {
 		if err := c.param(path("params", key), r, key, o.Params[key]); err != nil {

@@ -34,8 +34,11 @@ type Service struct {
 	Env     map[string]string `yaml:"env"`          // on top of child.Environ
 	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready; zero: it listens
 	Within  Duration          `yaml:"ready_within"` // zero means 30s
-	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means 2s
+	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means DefaultTimeout
 }
+
+// DefaultTimeout is how long a call may take where Service.Timeout is zero.
+const DefaultTimeout = Duration(2 * time.Second)
 
 // Dependency is one store behind a link.
 type Dependency struct {
@@ -76,6 +79,9 @@ type Op struct {
 	Mutates *bool             `yaml:"mutates"` // zero: every method but GET, HEAD and OPTIONS does
 	Params  map[string]*Param `yaml:"params"`
 	Expect  []int             `yaml:"expect"` // the statuses allowed while nothing is injected; zero: all below 500, and 501, 503, 505
+	// Stream says that the reply has no end, such as server-sent events: it is read for so
+	// long, and then the client hangs up. Zero: it ends by itself.
+	Stream Duration `yaml:"stream"`
 }
 
 // Param is a parameter's domain: exactly one of its kinds is set.

@@ -188,6 +188,8 @@ func TestMistakes(t *testing.T) {
 		{"from no field", "[create_order.id,", "[create_order,", 29, 29, "is not op.field"},
 		{"from unknown op", "create_order.items", "make_order.items", 29, 46, `no op is called "make_order"`},
 		{"expect no status", "[200, 404]", "[200, 4040]", 27, 21, "4040 is not an HTTP status"},
+		{"stream too long", "mutates: true", "stream: 2s", 34, 15, "a stream cannot be read for 2s: a call is stuck after 2s"},
+		{"stream no duration", "mutates: true", "stream: true", 34, 15, "such as 200ms"},
 		{"ops empty", good[strings.Index(good, "  login: {"):], "  ops: {}\n", 11, 3, "api.ops is empty"},
 		{"op empty", "      request: GET /items\n      mutates: true\n      params:\n        query.q: {value: {b: 1, a: [x]}}\n", "", 32, 5, "search is empty"},
 		{"op name", "    search:", "    a.b:", 32, 5, "cannot name an op"},
