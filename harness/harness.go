@@ -27,6 +27,15 @@ const (
 	CapOutput                  // what it prints is seen
 )
 
+// The abilities that the description of a target gives it. What needs them is not checked
+// where they are missing, and that is no doubt: nothing was promised.
+const (
+	CapIdentity Caps = 1 << (16 + iota) // it says who a lane is, and which replies speak of their caller alone
+)
+
+// Declared are all the abilities that a description gives.
+const Declared = CapIdentity
+
 // Has reports whether c has every ability in need.
 func (c Caps) Has(need Caps) bool { return c&need == need }
 
@@ -137,6 +146,7 @@ type Reply struct {
 	Body    []byte // what came back, bounded by the client
 	Error   string // transport error in the client's words
 	Reused  bool   // it was asked on a connection that had served calls before
+	Private bool   // it speaks of its caller alone, who was the lane's own user
 }
 
 // Agent answers questions from inside a service.

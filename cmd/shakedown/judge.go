@@ -58,6 +58,8 @@ func judge(file string, stdout io.Writer) (found int, sure bool, err error) {
 	checked, doubts := 0, 0
 	for _, v := range detect.Judge(rec, detect.All()) {
 		switch {
+		case v.Undeclared():
+			fmt.Fprintf(stdout, "%s: %s: not checked: the description does not declare what it needs\n", file, v.Detector.Name)
 		case v.Missing != 0:
 			doubts++
 			fmt.Fprintf(stdout, "%s: %s: not checked: the target could not show what it needs\n", file, v.Detector.Name)

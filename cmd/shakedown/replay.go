@@ -108,7 +108,7 @@ func unseen(rec *harness.Record, vs []detect.Result) map[string]bool {
 		out["more was printed than could be kept"] = true
 	}
 	for _, v := range vs {
-		if v.Missing != 0 {
+		if v.Missing != 0 && !v.Undeclared() {
 			out[v.Detector.Name+" was not checked: the target cannot show what it needs"] = true
 		}
 		for _, reason := range v.Unsure {

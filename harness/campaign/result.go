@@ -63,10 +63,11 @@ type Tally struct {
 
 // Checks is what a detector has looked at over a campaign.
 type Checks struct {
-	Checked int            `json:"checked"`
-	Minimum int            `json:"minimum"`
-	Blind   bool           `json:"blind,omitempty"`  // the target cannot show what it needs
-	Unsure  map[string]int `json:"unsure,omitempty"` // records, by what could not be decided in them
+	Checked    int            `json:"checked"`
+	Minimum    int            `json:"minimum"`
+	Blind      bool           `json:"blind,omitempty"`      // the target cannot show what it needs
+	Undeclared bool           `json:"undeclared,omitempty"` // the description does not declare what it needs
+	Unsure     map[string]int `json:"unsure,omitempty"`     // records, by what could not be decided in them
 }
 
 // Made is how many calls were made and have ended.
@@ -189,7 +190,8 @@ func (r *Result) judged(vs []detect.Result) {
 			c = &Checks{Minimum: v.Detector.Minimum, Unsure: map[string]int{}}
 			r.Checks[v.Detector.Name] = c
 		}
-		c.Blind = c.Blind || v.Missing != 0
+		c.Undeclared = c.Undeclared || v.Undeclared()
+		c.Blind = c.Blind || v.Missing != 0 && !v.Undeclared()
 		c.Checked += v.Checked
 		for i, u := range v.Unsure {
 			if !slices.Contains(v.Unsure[:i], u) {

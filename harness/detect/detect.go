@@ -1,6 +1,6 @@
 // Package detect holds what every service promises, whatever it is for: no data race, no
 // panic, no fatal error, no exit of its own, no call that stands still, no wrong status
-// while nothing is disturbed.
+// while nothing is disturbed, nobody shown what is another's.
 //
 // Each detector is a pure function of the record. It prefers silence to doubt: what could
 // have another explanation is no finding.
@@ -15,7 +15,7 @@ import (
 
 // All returns every detector, those that explain the findings of others first.
 func All() []*harness.Detector {
-	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status}
+	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Identity}
 }
 
 // ByName returns the detector of that name, or nil.
@@ -34,6 +34,10 @@ type Result struct {
 	Missing  harness.Caps // what the instance could not show; zero: the detector judged
 	harness.Judgement
 }
+
+// Undeclared reports whether the detector was not asked for: all that it missed is what a
+// description can declare, and this one does not.
+func (r Result) Undeclared() bool { return r.Missing != 0 && harness.Declared.Has(r.Missing) }
 
 // Judge runs the detectors on a record, each only if the instance could show what it needs.
 // What they find in a record that is not whole counts, that they find nothing does not.

@@ -11,7 +11,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-const everything = harness.CapLinks | harness.CapProcs | harness.CapAgent | harness.CapRace | harness.CapOutput
+const everything = harness.CapLinks | harness.CapProcs | harness.CapAgent | harness.CapRace | harness.CapOutput | harness.CapIdentity
 
 func TestDetectorsAreComplete(t *testing.T) {
 	t.Parallel()
@@ -46,7 +46,8 @@ func TestJudgeChecksOnlyWhatTheInstanceCouldShow(t *testing.T) {
 	done := "missing 0, checked 1"
 	want := map[string]string{
 		"race": fmt.Sprintf("missing %d, checked 0", harness.CapRace), "hang": fmt.Sprintf("missing %d, checked 0", harness.CapAgent),
-		"panic": done, "recovered-panic": done, "fatal": done, "exit": done, "status": done,
+		"identity": fmt.Sprintf("missing %d, checked 0", harness.CapIdentity),
+		"panic":    done, "recovered-panic": done, "fatal": done, "exit": done, "status": done,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)

@@ -30,6 +30,9 @@ var update = flag.Bool("update", false, "write what the detectors find into the 
 //	inject net/stall link="db"
 //	invoke a pay
 //	unknown a pay status=500 expect=false
+//	-- reply --
+//	ok a receipt status=200 expect=true private=true
+//	the text of that reply
 //	-- output service stderr --
 //	what the process printed, an event a line
 //	-- sample goroutines --
@@ -156,6 +159,10 @@ func parseGolden(t *testing.T, a *txtar.Archive) (rec *harness.Record, want stri
 			for _, line := range lines {
 				emit(parseEvent(t, line))
 			}
+		case "reply":
+			e := parseEvent(t, lines[0])
+			e.Text = strings.Join(lines[1:], "\n")
+			emit(e)
 		case "output":
 			for _, line := range lines {
 				emit(harness.Event{Kind: harness.Output, Step: -1, Name: w[1], Lane: w[2], Text: line})
@@ -187,7 +194,7 @@ func parseBuild(t *testing.T, rec *harness.Record, words []string) {
 	t.Helper()
 	caps := map[string]harness.Caps{
 		"links": harness.CapLinks, "procs": harness.CapProcs, "agent": harness.CapAgent,
-		"race": harness.CapRace, "output": harness.CapOutput,
+		"race": harness.CapRace, "output": harness.CapOutput, "identity": harness.CapIdentity,
 	}
 	switch words[0] {
 	case "module":

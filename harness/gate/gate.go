@@ -81,9 +81,11 @@ func doubts(r *campaign.Result) []string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
 		c := r.Checks[name]
-		if c.Blind {
+		switch {
+		case c.Blind:
 			say("%s was not checked: the target cannot show what it needs", name)
-		} else if c.Checked < c.Minimum {
+		case c.Undeclared: // nothing was promised
+		case c.Checked < c.Minimum:
 			say("%s looked at %d of %d wanted", name, c.Checked, c.Minimum)
 		}
 		for _, reason := range slices.Sorted(maps.Keys(c.Unsure)) {

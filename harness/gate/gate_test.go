@@ -59,6 +59,7 @@ func TestVerdictsHaveAnOrder(t *testing.T) {
 		{"unsure", func(r *campaign.Result) { r.Checks["race"].Unsure = map[string]int{"z": 1, "it was dark": 2} }, nil, Inconclusive, "race: 2 of 109 records unsure: it was dark\nrace: 1 of 109 records unsure: z"},
 		{"short look", func(r *campaign.Result) { r.Checks["race"].Checked = 49 }, nil, Inconclusive, "race looked at 49 of 50 wanted"},
 		{"no look", func(r *campaign.Result) { r.Checks["hang"] = &campaign.Checks{Blind: true} }, nil, Inconclusive, "hang was not checked"},
+		{"not declared", func(r *campaign.Result) { r.Checks["identity"] = &campaign.Checks{Minimum: 20, Undeclared: true} }, nil, Pass, ""},
 		{"cut record", func(r *campaign.Result) { r.Cut = 1 }, nil, Inconclusive, "1 of 109 records are not whole"},
 		{"suspect", func(r *campaign.Result) { r.Suspects = bug }, nil, Inconclusive, "seen, but not shown again in 0 replays: race: a | b"},
 		{"disturbed suspect", func(r *campaign.Result) { r.Suspects = []*harness.Bug{{Replays: 3, Others: 9, Disturbed: true}} }, nil, Inconclusive, "seen after faults of earlier cases, but not shown again in 3 replays, nor in 9 of harder cases"},

@@ -168,9 +168,12 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	lines = nil
 	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
 		k := r.Checks[name]
-		if k.Blind {
+		switch {
+		case k.Blind:
 			lines = append(lines, name+": not checked")
-		} else {
+		case k.Undeclared:
+			lines = append(lines, name+": not checked, not declared")
+		default:
 			lines = append(lines, fmt.Sprintf("%s: checked %d, %d unsure", name, k.Checked, sum(k.Unsure)))
 		}
 	}

@@ -74,7 +74,7 @@ func TestSummaryCountsEverything(t *testing.T) {
 		Worn:    map[string]int{"not ready": 1},
 		Faults:  map[string]campaign.Tally{"net/stall link=db": {Injected: 3, Acted: 2, Failed: 1, Why: "no\x1b db"}, "net/rst link=db": {Injected: 1}},
 		LeftOut: map[string][]string{"the target has no processes": {"proc/kill", "proc/pause"}},
-		Checks:  map[string]*campaign.Checks{"race": {Checked: 123, Minimum: 50, Unsure: map[string]int{"x": 2}}, "hang": {Blind: true}},
+		Checks:  map[string]*campaign.Checks{"race": {Checked: 123, Minimum: 50, Unsure: map[string]int{"x": 2}}, "hang": {Blind: true}, "identity": {Minimum: 20, Undeclared: true}},
 		Bugs:    []*harness.Bug{&b},
 	}
 	var w strings.Builder
@@ -91,6 +91,7 @@ faults       net/rst link=db: took effect 0 of 1 times
              net/stall link=db: took effect 2 of 3 times, could not be injected 1 times: no. db
 left out     proc/kill proc/pause, the target has no processes
 detectors    hang: not checked
+             identity: not checked, not declared
              race: checked 123, 2 unsure
 bugs         1
              race: a.F | a.G: seen after 12s, shown 9 of 10 times, minimal, 3 lines

@@ -246,12 +246,19 @@ func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Rep
 	return got.reply, got.err
 }
 
-// maxText bounds how much of a reply an event holds.
-const maxText = 2 << 10
+// The bounds of how much of a reply an event holds.
+const (
+	maxText    = 2 << 10
+	maxPrivate = 16 << 10 // of one that is looked through
+)
 
 // returned is the event that ends a call.
 func returned(r harness.Reply, late bool) harness.Event {
-	e := harness.Event{Kind: r.Outcome, Text: string(r.Body[:min(len(r.Body), maxText)])}
+	most := maxText
+	if r.Private {
+		most = maxPrivate
+	}
+	e := harness.Event{Kind: r.Outcome, Text: string(r.Body[:min(len(r.Body), most)])}
 	if r.Status != 0 {
 		expect := yes
 		if !r.Expect {
@@ -267,6 +274,12 @@ func returned(r harness.Reply, late bool) harness.Event {
 	}
 	if r.Reused {
 		e.Args = append(e.Args, harness.Arg{Key: "reused", Value: yes})
+	}
+	if r.Private {
+		e.Args = append(e.Args, harness.Arg{Key: "private", Value: yes})
+		if len(r.Body) > most {
+			e.Args = append(e.Args, harness.Arg{Key: "cut", Value: yes})
+		}
 	}
 	return e
 }

@@ -286,6 +286,29 @@ func TestReusedConnectionIsTold(t *testing.T) {
 	}
 }
 
+// TestPrivateReplyIsKeptLonger: one that is looked through is cut late, and said to be.
+func TestPrivateReplyIsKeptLonger(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		size, kept int
+		private    bool
+		args       string
+	}{
+		{3 << 10, 2 << 10, false, ""},
+		{16 << 10, 16 << 10, true, " private=true"},
+		{16<<10 + 1, 16 << 10, true, " private=true cut=true"},
+	} {
+		s := &harnesstest.Service{Handle: func(context.Context, *harnesstest.Life, harnesstest.Call) harness.Reply {
+			return harness.Reply{Outcome: harness.OK, Private: tc.private, Body: []byte(strings.Repeat("x", tc.size))}
+		}}
+		rec, _, _ := play(t, t.Context(), s, runner.Options{}, "a get\n")
+		want := fmt.Sprintf("ok a get%s %q\n", tc.args, strings.Repeat("x", tc.kept))
+		if got := story(rec); !strings.HasSuffix(got, want) {
+			t.Errorf("%d bytes, private %v: got %.80s", tc.size, tc.private, got[strings.LastIndex(got, "ok a"):])
+		}
+	}
+}
+
 // faults returns what finds a fault by its name, aimed at proc= and healed by the function.
 func faults(heal func(name string) error) func(string) *harness.Fault {
 	return func(name string) *harness.Fault {

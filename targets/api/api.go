@@ -43,6 +43,7 @@ type op struct {
 	request spec.Request
 	expects func(status int) bool
 	stream  time.Duration // how long a reply without an end is read; zero: it ends
+	private bool          // its replies speak of the caller alone
 }
 
 // New returns the API of a description, served at base: "http://127.0.0.1:8080".
@@ -55,7 +56,7 @@ func New(f *spec.File, base string) *API {
 		if err != nil {
 			panic("api: a description that was checked has a bad request: " + err.Error())
 		}
-		a.ops[o.Name] = op{o, r, described.Expects, time.Duration(described.Stream)}
+		a.ops[o.Name] = op{o, r, described.Expects, time.Duration(described.Stream), described.Private}
 	}
 	return a
 }
@@ -88,6 +89,7 @@ type client struct {
 	lane        string
 	transport   *http.Transport
 	name, value string // the header that carries the token; "" without
+	user        string // who the lane is; "" where that is not known
 }
 
 // logIn calls the login op and keeps its token. The arguments are drawn from the lane's
@@ -120,13 +122,14 @@ func (c *client) logIn(ctx context.Context, emit func(harness.Event)) error {
 	if r.Error != "" {
 		e.Args = e.Args.Set("error", harness.Text(r.Error))
 	}
-	tell(e)
-	if r.Outcome != harness.OK {
-		return nil
-	}
-	if token, ok := harness.Lookup(r.Body, c.api.login.TokenPath()); ok {
+	if token, ok := harness.Lookup(r.Body, c.api.login.TokenPath()); ok && r.Outcome == harness.OK {
 		c.name, c.value = c.api.login.Carry(token.Text)
+		c.user = c.api.login.Who(c.named(args), r.Body)
 	}
+	if c.user != "" {
+		e.Args = e.Args.Set("identity", harness.Text(c.user))
+	}
+	tell(e)
 	return nil
 }
 
@@ -175,6 +178,7 @@ func (c *client) Call(ctx context.Context, name string, args harness.Args, emit 
 	}
 	r := read(ctx, o, resp)
 	r.Reused = reused
+	r.Private = o.private && c.user != "" && req.Header.Get(c.name) == c.value
 	return r, nil
 }
 

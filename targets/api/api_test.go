@@ -416,6 +416,48 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestPrivate: a reply is private where the op is and the lane's own token was sent.
+func TestPrivate(t *testing.T) {
+	t.Parallel()
+	const description = `service: {build: ., args: ["{{listen}}"]}
+api:
+  login: {op: login, token: "{{reply.token}}", identity: IDENTITY}
+  ops:
+    login: {request: POST /login, params: {body.user: {value: "u-{{lane}}"}}}
+    me: {request: GET /me, private: true}
+    all: {request: GET /all}
+`
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"token": "t1", "user": {"id": "x-7"}}`)
+	}))
+	defer srv.Close()
+	auth := func(v string) harness.Args {
+		return harness.Args{{Key: "header.authorization", Value: harness.Text(v)}}
+	}
+	for identity, want := range map[string]string{"body.user": "u-a", `"{{reply.user.id}}"`: "x-7", `"{{reply.user.name}}"`: ""} {
+		var last harness.Event
+		c := newClient(t, strings.Replace(description, "IDENTITY", identity, 1), srv.URL, func(e harness.Event) { last = e })
+		if got := last.Args.Text("identity"); got != want {
+			t.Errorf("%s: the login's event has the identity %q, want %q", identity, got, want)
+		}
+		for _, tc := range []struct {
+			op   string
+			args harness.Args
+			want bool
+		}{
+			{"me", nil, want != ""},
+			{"me", auth("Bearer t1"), want != ""},
+			{"me", auth("Bearer t2"), false},
+			{"me", auth(""), false},
+			{"all", nil, false},
+		} {
+			if r, _ := call(t, c, tc.op, tc.args, time.Second); r.Private != tc.want {
+				t.Errorf("%s: %s%v is private: %v, want %v", identity, tc.op, tc.args, r.Private, tc.want)
+			}
+		}
+	}
+}
+
 func TestFailedLoginIsNoError(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -127,7 +127,7 @@ func (s *System) describe() {
 	if t.Name == "" {
 		t.Name = s.file.Dir
 	}
-	t.Caps = harness.CapProcs | harness.CapOutput | harness.CapAgent | harness.CapRace
+	t.Caps = harness.CapProcs | harness.CapOutput | harness.CapAgent | harness.CapRace | s.file.Declares()
 	t.Procs = []string{harness.Service}
 	for _, d := range s.deps {
 		t.Env[d.name] = d.Rung()

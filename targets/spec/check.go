@@ -274,7 +274,7 @@ func (c *checker) param(path []string, r Request, key string, p *Param) error {
 
 func (c *checker) login(l *Login) error {
 	if l == nil {
-		return nil
+		return c.private("")
 	}
 	path := func(key string) []string { return []string{"api", "login", key} }
 	op := c.f.API.Ops[l.Op]
@@ -295,16 +295,78 @@ func (c *checker) login(l *Login) error {
 			return c.fail(path("header"), "expected a header with the token in it, such as \"Authorization: Bearer {{token}}\"")
 		}
 	}
+	if l.Identity != "" {
+		if err := c.identity(path("identity"), l.Identity, op); err != nil {
+			return err
+		}
+	}
+	return c.private(l.Identity)
+}
+
+// identity checks that each lane can be told from the others.
+func (c *checker) identity(path []string, identity string, login *Op) error {
+	if fieldOf(identity) != "" {
+		return nil
+	}
+	p := login.Params[identity]
+	switch {
+	case p == nil:
+		return c.fail(path, "expected a param of the login that says who the lane is, such as body.user, or {{reply.FIELD}}")
+	case p.Optional:
+		return c.fail(path, "%s may be left out: then nobody could tell who the lane is", identity)
+	case p.Value != nil && !strings.Contains(fmt.Sprint(p.Value), "{{lane}}"):
+		return c.fail(path, "%s is the same for every lane: put {{lane}} into its value", identity)
+	}
+	return nil
+}
+
+// private checks that private ops and the identity of their callers come together.
+func (c *checker) private(identity string) error {
+	for _, name := range slices.Sorted(maps.Keys(c.f.API.Ops)) {
+		switch private := c.f.API.Ops[name].Private; {
+		case private && identity == "":
+			return c.fail([]string{"api", "ops", name, "private"}, "whose replies these are is not known: say in login.identity who a lane is")
+		case private:
+			return nil
+		}
+	}
+	if identity != "" {
+		return c.fail([]string{"api", "login", "identity"}, "no op is private: say private: true where the replies speak of the caller alone")
+	}
 	return nil
 }
 
 // TokenPath is the path of the token in the login's reply.
-func (l *Login) TokenPath() string {
-	m := tokenPath.FindStringSubmatch(l.Token)
+func (l *Login) TokenPath() string { return fieldOf(l.Token) }
+
+// Who returns the identity of a lane that has logged in with these arguments and got this
+// reply, or "" where it is not known.
+func (l *Login) Who(args harness.Args, reply []byte) string {
+	if l.Identity == "" {
+		return ""
+	}
+	if field := fieldOf(l.Identity); field != "" {
+		v, _ := harness.Lookup(reply, field)
+		return v.Text
+	}
+	return args.Text(l.Identity)
+}
+
+// fieldOf returns the path in {{reply.PATH}}, or "".
+func fieldOf(text string) string {
+	m := tokenPath.FindStringSubmatch(text)
 	if m == nil {
 		return ""
 	}
 	return m[1][1:]
+}
+
+// Declares returns the abilities that the description gives the service.
+func (f *File) Declares() harness.Caps {
+	if f.API.Login != nil && f.API.Login.Identity != "" {
+		return harness.CapIdentity
+	}
+	return 0
 }
 
 // Carry returns the header that carries the token.

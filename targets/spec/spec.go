@@ -66,6 +66,10 @@ type API struct {
 type Login struct {
 	Op    string `yaml:"op"`
 	Token string `yaml:"token"` // "{{reply.token}}": the field of the login's reply
+	// Identity is who the lane is from then on: a param of Op, such as body.user, or a field
+	// of its reply, as Token. Zero means that nobody looks whether a lane is shown what is
+	// another's.
+	Identity string `yaml:"identity"`
 	// Header is what every later call of the lane carries; zero means
 	// "Authorization: Bearer {{token}}".
 	Header string `yaml:"header"`
@@ -77,6 +81,7 @@ type Op struct {
 	Doc     string            `yaml:"doc"`
 	Request string            `yaml:"request"` // "POST /orders/{order}/pay"
 	Mutates *bool             `yaml:"mutates"` // zero: every method but GET, HEAD and OPTIONS does
+	Private bool              `yaml:"private"` // its replies speak of the caller alone: no other user is named in them; wants Login.Identity
 	Params  map[string]*Param `yaml:"params"`
 	Expect  []int             `yaml:"expect"` // the statuses allowed while nothing is injected; zero: all below 500, and 501, 503, 505
 	// Stream says that the reply has no end, such as server-sent events: it is read for so

@@ -458,3 +458,53 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	const text = `service: {build: ., args: ["{{listen}}"]}
+api:
+  login:
+    op: login
+    token: "{{reply.token}}"
+    identity: body.user
+  ops:
+    login:
+      request: POST /login
+      params:
+        body.user: {value: "u-{{lane}}"}
+    me: {request: GET /me, private: true}
+`
+	for _, tc := range []struct {
+		name, old, new string
+		line, column   int // of the mistake; 0 for none
+		want           string
+	}{
+		{"of a param", "", "", 0, 0, "u-a"},
+		{"of the reply", "body.user\n", "'{{reply.user.0.id}}'\n", 0, 0, "7"},
+		{"of no param", "body.user\n", "body.name\n", 6, 15, "expected a param of the login that says who the lane is"},
+		{"of a text", "body.user\n", "'user-{{lane}}'\n", 6, 15, "expected a param of the login"},
+		{"of a param that may be left out", `-{{lane}}"`, `-{{lane}}", optional: true`, 6, 15, "body.user may be left out"},
+		{"the same for all", "u-{{lane}}", "root", 6, 15, "body.user is the same for every lane: put {{lane}} into its value"},
+		{"of nobody", "    identity: body.user\n", "", 11, 37, "say in login.identity who a lane is"},
+		{"without a login", text[strings.Index(text, "  login:\n"):strings.Index(text, "  ops:")], "", 8, 37, "say in login.identity"},
+		{"with nothing private", "private: true", "private: false", 6, 15, "no op is private"},
+	} {
+		f, err := Parse("f.yaml", []byte(strings.Replace(text, tc.old, tc.new, 1)))
+		var e *Error
+		switch {
+		case tc.line == 0 && err != nil:
+			t.Errorf("%s: %v", tc.name, err)
+		case tc.line == 0:
+			got := f.API.Login.Who(harness.Args{{Key: "body.user", Value: harness.Text("u-a")}}, []byte(`{"user":[{"id":7}]}`))
+			if got != tc.want || f.Declares() != harness.CapIdentity {
+				t.Errorf("%s: the lane is %q, want %q; declared %v", tc.name, got, tc.want, f.Declares())
+			}
+		case !errors.As(err, &e) || e.Line != tc.line || e.Column != tc.column || !strings.Contains(e.Msg, tc.want):
+			t.Errorf("%s: %v, want %d:%d %s", tc.name, err, tc.line, tc.column, tc.want)
+		}
+	}
+	f, err := Parse("f.yaml", []byte(good))
+	if err != nil || f.Declares() != 0 {
+		t.Errorf("a description without identities declares %v, %v", f.Declares(), err)
+	}
+}

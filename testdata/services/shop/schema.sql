@@ -29,7 +29,7 @@ CREATE TABLE orders (
     id     bigserial PRIMARY KEY,
     owner  text   NOT NULL,
     total  bigint NOT NULL,
-    status text   NOT NULL CHECK (status IN ('open', 'paid'))
+    status text   NOT NULL CHECK (status IN ('open', 'paid', 'cancelled'))
 );
 
 CREATE TABLE order_lines (

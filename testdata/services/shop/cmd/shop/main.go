@@ -1,5 +1,6 @@
-// Shop is an order system: items with stock, carts, orders, payments, coupons. Its data
-// are in Postgres, copies of them in Redis, which it can do without.
+// Shop is an order system: items with stock, what is bought with them, carts, orders,
+// payments, receipts, coupons. Its data are in Postgres, copies of them and a journal in
+// Redis, which it can do without.
 //
 // It is set up by its environment: ADDR, REDIS_ADDR, DATABASE_URL, SECRET for the tokens,
 // and BUGS, which switches planted bugs on.
@@ -41,7 +42,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	// The stores live until the last request is answered.
-	db, err := store.New(context.WithoutCancel(ctx), cmp.Or(os.Getenv("DATABASE_URL"), "postgres://shop@127.0.0.1:5432/shop?sslmode=disable"))
+	db, err := store.New(context.WithoutCancel(ctx), cmp.Or(os.Getenv("DATABASE_URL"), "postgres://shop@127.0.0.1:5432/shop?sslmode=disable"), on)
 	if err != nil {
 		return err
 	}

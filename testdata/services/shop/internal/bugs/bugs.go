@@ -19,11 +19,21 @@ const (
 	LockHold    ID = "lock-hold"    // a lock is held across a query that has no deadline
 	TimerRace   ID = "timer-race"   // a timer's callback writes without the lock
 	TornConfig  ID = "torn-config"  // settings are changed in place while they are read
+	CtxLost     ID = "ctx-lost"     // a search goes on without the deadline of who asked for it
+	PoolReuse   ID = "pool-reuse"   // a page is used again as an error has left it
+	ConnLeak    ID = "conn-leak"    // rows are not closed where not all of them are read
+	TimerLeak   ID = "timer-leak"   // whoever waits for a timer is not told that it was stopped
+	DeferGo     ID = "defer-go"     // a deferred goroutine outlives its request
+	CtxMap      ID = "ctx-map"      // goroutines of a request write to a map in its context
+	InitRace    ID = "init-race"    // a package variable is filled at first use, without a lock
 )
 
 // All lists the planted bugs.
 func All() []ID {
-	return []ID{StatsMap, NilCache, CouponParse, LockHold, TimerRace, TornConfig}
+	return []ID{
+		StatsMap, NilCache, CouponParse, LockHold, TimerRace, TornConfig,
+		CtxLost, PoolReuse, ConnLeak, TimerLeak, DeferGo, CtxMap, InitRace,
+	}
 }
 
 // Set is a set of bugs that are switched on. The zero value has none.

@@ -1,6 +1,27 @@
 package bugs
 
-import "testing"
+import (
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// TestEachIsDescribed reads the ids that bugs.yaml describes.
+func TestEachIsDescribed(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../bugs.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []ID
+	for _, m := range regexp.MustCompile(`(?m)^- id: (\S+)$`).FindAllSubmatch(b, -1) {
+		got = append(got, ID(m[1]))
+	}
+	if !slices.Equal(got, All()) {
+		t.Errorf("bugs.yaml describes %v, there are %v", got, All())
+	}
+}
 
 func TestParse(t *testing.T) {
 	t.Parallel()

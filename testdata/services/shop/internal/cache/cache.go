@@ -1,4 +1,4 @@
-// Package cache keeps copies of items in Redis, and small things about sessions. Nothing
+// Package cache keeps copies of items in Redis, and small things about users. Nothing
 // in it is needed: whoever asks must be able to go on without an answer.
 package cache
 
@@ -22,6 +22,9 @@ const (
 	itemLife   = 5 * time.Second
 	absentLife = time.Second // of the knowledge that there is no such item
 	visitLife  = time.Hour
+
+	journalLife = 24 * time.Hour
+	journalSize = 20 // entries
 
 	timeout = 300 * time.Millisecond // of one step: dial, read, write, wait for a connection
 	budget  = 400 * time.Millisecond // of one operation, retries included
@@ -118,6 +121,48 @@ func (c *Cache) Visit(ctx context.Context, user string) (int64, error) {
 		return 0, fmt.Errorf("cache: %w", err)
 	}
 	return n.Val(), nil
+}
+
+// Deed is an entry of a journal: what a user has done, and how long it took.
+type Deed struct {
+	Did  string        `json:"did"`
+	Took time.Duration `json:"took"`
+}
+
+// Keep adds to the journal of a user.
+func (c *Cache) Keep(ctx context.Context, user string, d Deed) error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	pipe := c.rdb.Pipeline()
+	pipe.LPush(ctx, "journal:"+user, b)
+	pipe.LTrim(ctx, "journal:"+user, 0, journalSize-1)
+	pipe.Expire(ctx, "journal:"+user, journalLife)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	return nil
+}
+
+// Journal returns what a user has done of late, the latest first.
+func (c *Cache) Journal(ctx context.Context, user string) ([]Deed, error) {
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	kept, err := c.rdb.LRange(ctx, "journal:"+user, 0, journalSize-1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	deeds := make([]Deed, 0, len(kept))
+	for _, k := range kept {
+		var d Deed
+		if json.Unmarshal([]byte(k), &d) == nil {
+			deeds = append(deeds, d)
+		}
+	}
+	return deeds, nil
 }
 
 func (c *Cache) get(ctx context.Context, key string, into any) error {

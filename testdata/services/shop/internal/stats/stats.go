@@ -13,6 +13,7 @@ import (
 type Stats struct {
 	bugs     bugs.Set
 	requests atomic.Int64
+	slow     atomic.Int64
 
 	mu       sync.Mutex // guards failures
 	failures map[string]int
@@ -25,6 +26,9 @@ func New(on bugs.Set) *Stats {
 
 // Request counts a request.
 func (s *Stats) Request() { s.requests.Add(1) }
+
+// Slow counts a payment that takes long.
+func (s *Stats) Slow() { s.slow.Add(1) }
 
 // Failure counts a failure of a dependency.
 func (s *Stats) Failure(kind string) {
@@ -40,6 +44,7 @@ func (s *Stats) Failure(kind string) {
 // Snapshot is what was counted so far.
 type Snapshot struct {
 	Requests int64          `json:"requests"`
+	Slow     int64          `json:"slow"` // payments that took long
 	Failures map[string]int `json:"failures"`
 }
 
@@ -47,5 +52,5 @@ type Snapshot struct {
 func (s *Stats) Snapshot() Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Snapshot{Requests: s.requests.Load(), Failures: maps.Clone(s.failures)}
+	return Snapshot{Requests: s.requests.Load(), Slow: s.slow.Load(), Failures: maps.Clone(s.failures)}
 }

@@ -79,8 +79,11 @@ func (s *Store) Pay(ctx context.Context, once Once, owner string, id int64) (Ord
 		if err != nil {
 			return o, err
 		}
-		if o.Status == "paid" {
+		switch o.Status {
+		case "paid":
 			return o, ErrPaid
+		case "cancelled":
+			return o, ErrCancelled
 		}
 		o.Status = "paid"
 		if _, err := tx.Exec(ctx, `INSERT INTO payments (order_id, amount) VALUES ($1, $2)`, id, o.Total); err != nil {
@@ -89,6 +92,42 @@ func (s *Store) Pay(ctx context.Context, once Once, owner string, id int64) (Ord
 		_, err = tx.Exec(ctx, `UPDATE orders SET status = 'paid' WHERE id = $1`, id)
 		return o, err
 	})
+}
+
+// Cancel gives back what an order that is not paid has reserved.
+func (s *Store) Cancel(ctx context.Context, owner string, id int64) (o Order, err error) {
+	err = s.in(ctx, func(tx pgx.Tx) error {
+		if o, err = order(ctx, tx, owner, id, "FOR UPDATE"); err != nil {
+			return err
+		}
+		switch o.Status {
+		case "paid":
+			return ErrPaid
+		case "cancelled":
+			return ErrCancelled
+		}
+		o.Status = "cancelled"
+		for _, l := range o.Lines { // they are sorted, as those of Place
+			if _, err := tx.Exec(ctx, `UPDATE items SET stock = stock + $2 WHERE sku = $1`, l.SKU, l.Qty); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `UPDATE orders SET status = 'cancelled' WHERE id = $1`, id)
+		return err
+	})
+	return o, err
+}
+
+// Head is an order without its lines.
+type Head struct {
+	ID     int64  `json:"id"`
+	Total  int64  `json:"total"` // in cents
+	Status string `json:"status"`
+}
+
+// Orders returns the latest orders of a user.
+func (s *Store) Orders(ctx context.Context, owner string) ([]Head, error) {
+	return query[Head](ctx, s, `SELECT id, total, status FROM orders WHERE owner = $1 ORDER BY id DESC LIMIT 10`, owner)
 }
 
 // Order returns an order of a user, or ErrNotFound.

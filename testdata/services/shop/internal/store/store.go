@@ -11,22 +11,29 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/shop/internal/bugs"
 )
 
 // What the store refuses. Any other error is ErrDown.
 var (
-	ErrNotFound = errors.New("not found")
-	ErrStock    = errors.New("out of stock")
-	ErrPaid     = errors.New("paid already")
-	ErrKeyReuse = errors.New("the idempotency key belongs to another request")
-	ErrDown     = errors.New("the database does not answer")
+	ErrNotFound  = errors.New("not found")
+	ErrStock     = errors.New("out of stock")
+	ErrPaid      = errors.New("paid already")
+	ErrCancelled = errors.New("cancelled already")
+	ErrKeyReuse  = errors.New("the idempotency key belongs to another request")
+	ErrTooMany   = errors.New("too many items are called so: say more")
+	ErrDown      = errors.New("the database does not answer")
 )
 
 // Store is a connection pool to Postgres.
-type Store struct{ pool *pgxpool.Pool }
+type Store struct {
+	bugs bugs.Set
+	pool *pgxpool.Pool
+}
 
 // New returns a store at a URL. It does not connect yet.
-func New(ctx context.Context, url string) (*Store, error) {
+func New(ctx context.Context, url string, on bugs.Set) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
@@ -44,7 +51,7 @@ func New(ctx context.Context, url string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{pool}, nil
+	return &Store{on, pool}, nil
 }
 
 // Close closes the connections. It does not wait long for one that hangs: the process is
@@ -85,6 +92,57 @@ func (s *Store) Item(ctx context.Context, sku string) (*Item, error) {
 // Items returns all items.
 func (s *Store) Items(ctx context.Context) ([]Item, error) {
 	return query[Item](ctx, s, `SELECT sku, name, kind, price, stock FROM items ORDER BY sku`)
+}
+
+// maxHits is how many items a search may find.
+const maxHits = 4
+
+// Search returns the items whose names have a word in them, or ErrTooMany. Words are
+// compared here: to LIKE some of their characters would mean something.
+func (s *Store) Search(ctx context.Context, word string) ([]Item, error) {
+	word = strings.ToLower(word)
+	hits := []Item{}
+	full := false
+	err := s.twice(ctx, func() error {
+		rows, err := s.pool.Query(ctx, `SELECT sku, name, kind, price, stock FROM items ORDER BY sku`)
+		if err != nil {
+			return err
+		}
+		if !s.bugs.Enabled(bugs.ConnLeak) { // they close themselves behind the last one
+			defer rows.Close()
+		}
+		hits = hits[:0]
+		for rows.Next() {
+			item, err := pgx.RowToStructByPos[Item](rows)
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(strings.ToLower(item.Name), word) {
+				continue
+			}
+			if full = len(hits) == maxHits; full {
+				return nil
+			}
+			hits = append(hits, item)
+		}
+		return rows.Err()
+	})
+	if full {
+		return nil, ErrTooMany
+	}
+	return hits, explain(err)
+}
+
+// Related returns the items that are bought together with one, the most frequent first.
+func (s *Store) Related(ctx context.Context, sku string) ([]string, error) {
+	type related struct{ SKU string }
+	found, err := query[related](ctx, s, `SELECT other.sku FROM order_lines mine JOIN order_lines other USING (order_id)
+		WHERE mine.sku = $1 AND other.sku <> $1 GROUP BY other.sku ORDER BY count(*) DESC, other.sku LIMIT 3`, sku)
+	skus := make([]string, len(found))
+	for i, r := range found {
+		skus[i] = r.SKU
+	}
+	return skus, err
 }
 
 // Part is one of the items that make a bundle.
@@ -199,7 +257,8 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrNotFound), errors.Is(err, ErrStock), errors.Is(err, ErrPaid), errors.Is(err, ErrKeyReuse), errors.Is(err, ErrDown):
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrStock), errors.Is(err, ErrPaid), errors.Is(err, ErrCancelled),
+		errors.Is(err, ErrKeyReuse), errors.Is(err, ErrDown):
 		return err
 	case errors.As(err, &said) && strings.HasPrefix(said.Code, "23503"): // foreign key
 		return ErrNotFound

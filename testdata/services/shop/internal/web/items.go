@@ -92,6 +92,26 @@ func (s *Server) parts(ctx context.Context, sku string) ([]store.Part, error) {
 	return parts, err
 }
 
+// relatedItems returns what is bought together with an item, as far as that is known soon.
+func (s *Server) relatedItems(c call) (int, any, error) {
+	sku := c.PathValue("item")
+	if !skuForm.MatchString(sku) {
+		return 0, nil, store.ErrNotFound
+	}
+	skus, err := s.related.Get(c.Context(), sku)
+	return http.StatusOK, map[string]any{"related": skus}, err
+}
+
+// search finds items by a word of their names.
+func (s *Server) search(c call) (int, any, error) {
+	word := c.URL.Query().Get("q")
+	if word == "" || len(word) > 40 {
+		return 0, nil, invalid("what is searched for has 1 to 40 characters")
+	}
+	items, err := s.store.Search(c.Context(), word)
+	return http.StatusOK, map[string]any{"items": items}, err
+}
+
 func (s *Server) checkCoupon(c call) (int, any, error) {
 	var in struct{ Code string }
 	if err := decode(c.Request, &in); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"example.com/shop/internal/bugs"
 	"example.com/shop/internal/store"
 )
 
@@ -21,6 +22,8 @@ const (
 	password = "open sesame" // of everybody: this is a demonstration
 	maxLines = 20
 	maxQty   = 1000
+
+	slowPayment = 500 * time.Millisecond // from then on a payment is counted as slow
 )
 
 func (s *Server) login(c call) (int, any, error) {
@@ -149,8 +152,33 @@ func (s *Server) payOrder(c call) (int, any, error) {
 	if once.Key == "" {
 		return 0, nil, invalid("a payment needs an Idempotency-Key")
 	}
+	if s.bugs.Enabled(bugs.TimerLeak) {
+		return s.payWatched(c, once, id)
+	}
+	slow := time.AfterFunc(slowPayment, s.stats.Slow)
+	defer slow.Stop()
 	o, err := s.store.Pay(c.Context(), once, c.user, id)
 	return http.StatusOK, o, err
+}
+
+// payWatched pays an order, and has somebody watch how long that takes.
+func (s *Server) payWatched(c call, once store.Once, id int64) (int, any, error) {
+	slow := time.NewTimer(slowPayment)
+	defer slow.Stop()
+	paid := make(chan struct{})
+	go func() {
+		select {
+		case <-slow.C:
+			s.stats.Slow()
+		case <-paid:
+		}
+	}()
+	o, err := s.store.Pay(c.Context(), once, c.user, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	close(paid)
+	return http.StatusOK, o, nil
 }
 
 func orderID(c call) (int64, error) {

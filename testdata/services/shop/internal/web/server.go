@@ -14,6 +14,8 @@ import (
 	"example.com/shop/internal/bugs"
 	"example.com/shop/internal/cache"
 	"example.com/shop/internal/flash"
+	"example.com/shop/internal/receipt"
+	"example.com/shop/internal/related"
 	"example.com/shop/internal/report"
 	"example.com/shop/internal/session"
 	"example.com/shop/internal/settings"
@@ -36,6 +38,8 @@ type Server struct {
 	settings *settings.Holder
 	sale     *flash.Sale
 	report   *report.Stock
+	related  *related.Finder
+	printer  *receipt.Printer
 }
 
 // New returns a server over its stores.
@@ -49,6 +53,8 @@ func New(on bugs.Set, db *store.Store, c *cache.Cache, key []byte) *Server {
 		settings: settings.New(on),
 		sale:     &flash.Sale{Bugs: on},
 		report:   &report.Stock{Bugs: on, Load: db.Levels},
+		related:  related.New(on, db.Related),
+		printer:  &receipt.Printer{Bugs: on},
 	}
 }
 
@@ -65,17 +71,23 @@ func (s *Server) Handler() http.Handler {
 	open("POST /login", s.login)
 	open("GET /items", s.listItems)
 	open("GET /items/{item}", s.getItem)
+	open("GET /items/{item}/related", s.relatedItems)
+	open("GET /search", s.search)
 	open("POST /coupons/check", s.checkCoupon)
+	open("POST /addresses/check", s.checkAddress)
 	open("GET /flash", s.getFlash)
 	open("GET /settings", s.getSettings)
 	open("GET /stats", s.getStats)
 
 	closed("GET /me", s.me)
+	closed("GET /me/overview", s.overview)
 	closed("GET /cart", s.getCart)
 	closed("PUT /cart/{item}", s.putCart)
 	closed("POST /orders", s.createOrder)
 	closed("GET /orders/{order}", s.getOrder)
+	closed("GET /orders/{order}/receipt", s.getReceipt)
 	closed("POST /orders/{order}/pay", s.payOrder)
+	closed("POST /orders/{order}/cancel", s.cancelOrder)
 	closed("GET /reports/stock", s.stockReport)
 	closed("POST /flash", s.startFlash)
 	closed("PUT /settings", s.putSettings)
@@ -155,9 +167,9 @@ func statusOf(err error) int {
 		return http.StatusUnauthorized
 	case errors.Is(err, store.ErrNotFound):
 		return http.StatusNotFound
-	case errors.Is(err, store.ErrStock), errors.Is(err, store.ErrPaid):
+	case errors.Is(err, store.ErrStock), errors.Is(err, store.ErrPaid), errors.Is(err, store.ErrCancelled):
 		return http.StatusConflict
-	case errors.Is(err, store.ErrKeyReuse):
+	case errors.Is(err, store.ErrKeyReuse), errors.Is(err, store.ErrTooMany):
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusServiceUnavailable
