@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,14 +21,43 @@ import (
 	"example.com/feed/internal/store"
 )
 
-// feed serves the API over the store at addr.
-func feed(t *testing.T, addr string) (*Server, string) {
+// TestMain looks whether everything has ended that was begun.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	left := running()
+	for end := time.Now().Add(10 * time.Second); left != "" && time.Now().Before(end); left = running() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if left != "" {
+		fmt.Println("left behind:\n\n" + left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// running returns the goroutines of this service.
+func running() string {
+	buf := make([]byte, 1<<20)
+	var out []string
+	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if (strings.Contains(g, "example.com/feed/") || strings.Contains(g, "go-redis")) && !strings.Contains(g, "TestMain") {
+			out = append(out, g)
+		}
+	}
+	return strings.Join(out, "\n\n")
+}
+
+// feed serves the API over the store at addr. A request may take limit to be read, and a
+// reply to be written; zero is without end.
+func feed(t *testing.T, addr string, limit time.Duration) (*Server, string) {
 	t.Helper()
 	db := store.New(addr)
 	srv := httptest.NewUnstartedServer(nil)
 	base := "http://" + srv.Listener.Addr().String()
 	s := New(db, []string{base, "http://127.0.0.1:1"})
 	srv.Config.Handler = s.Handler()
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout, srv.Config.IdleTimeout = limit, limit, time.Minute
 	srv.Config.RegisterOnShutdown(s.EndStreams)
 	srv.Start()
 	t.Cleanup(func() {
@@ -88,7 +119,7 @@ func eventually(t *testing.T, base, request, want string) {
 
 func TestStoreDown(t *testing.T) {
 	t.Parallel()
-	_, base := feed(t, "127.0.0.1:1")
+	_, base := feed(t, "127.0.0.1:1", 0)
 	for _, tc := range []struct {
 		request, body string
 		want          int
@@ -124,7 +155,7 @@ func TestStoreDown(t *testing.T) {
 func TestMessagesAreKept(t *testing.T) {
 	t.Parallel()
 	redis := miniredis.RunT(t)
-	_, base := feed(t, redis.Addr())
+	_, base := feed(t, redis.Addr(), 0)
 	one := say(t, base, "tea #go", "k1")
 	if again := say(t, base, "tea #go", "k1"); again != one {
 		t.Errorf("the same key gave %v, then %v", one, again)
@@ -211,7 +242,8 @@ func until(t *testing.T, lines <-chan string, want string) []string {
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	redis := miniredis.RunT(t)
-	s, base := feed(t, redis.Addr())
+	const limit = 500 * time.Millisecond
+	s, base := feed(t, redis.Addr(), limit)
 	one := say(t, base, "one", "")
 	say(t, base, "two", "")
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -220,7 +252,9 @@ func TestStreams(t *testing.T) {
 	if got := until(t, lines, `"two"`); strings.Contains(strings.Join(got, "\n"), `"one"`) {
 		t.Errorf("what was seen came again: %q", got)
 	}
-	until(t, lines, ": beat")
+	for range 2 * limit / heartbeat { // it outlives what a request may take
+		until(t, lines, ": beat")
+	}
 	for i := range 30 {
 		say(t, base, fmt.Sprintf("live-%d", i), "")
 		until(t, lines, fmt.Sprintf("live-%d", i))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,34 @@ import (
 
 	"example.com/ledger/internal/store"
 )
+
+// TestMain looks whether everything has ended that was begun.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	left := running()
+	for end := time.Now().Add(20 * time.Second); left != "" && time.Now().Before(end); left = running() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if left != "" {
+		fmt.Println("left behind:\n\n" + left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// running returns the goroutines of this service.
+func running() string {
+	buf := make([]byte, 1<<20)
+	var out []string
+	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		ours := strings.Contains(g, "example.com/ledger/") || strings.Contains(g, "database/sql.") || strings.Contains(g, "pgx")
+		if ours && !strings.Contains(g, "TestMain") {
+			out = append(out, g)
+		}
+	}
+	return strings.Join(out, "\n\n")
+}
 
 // ledger serves the API over a database.
 func ledger(t *testing.T, url string) (*store.Store, string) {
