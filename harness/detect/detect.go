@@ -15,7 +15,7 @@ import (
 
 // All returns every detector, those that explain the findings of others first.
 func All() []*harness.Detector {
-	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status}
+	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak}
 }
 
 // ByName returns the detector of that name, or nil.

@@ -34,6 +34,8 @@ var update = flag.Bool("update", false, "write what the detectors find into the 
 //	what the process printed, an event a line
 //	-- sample goroutines --
 //	the text of one event, half a second after the one before
+//	-- sample census at=1.5s when="start" round=1 --
+//	the same with arguments, so long after the start
 //	-- cut goroutines --
 //	the same, of a dump that was cut
 //	-- again 2s --
@@ -161,7 +163,14 @@ func parseGolden(t *testing.T, a *txtar.Archive) (rec *harness.Record, want stri
 				emit(harness.Event{Kind: harness.Output, Step: -1, Name: w[1], Lane: w[2], Text: line})
 			}
 		case "sample":
-			sample(harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Text: string(f.Data)})
+			e := harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Text: string(f.Data)}
+			if e.Args = arguments(t, strings.Join(w[2:], " ")); e.Args == nil {
+				sample(e)
+				break
+			}
+			now = e.Args.Duration("at")
+			e.Args = e.Args.Without("at")
+			emit(e)
 		case "cut":
 			cut := harness.Args{{Key: "cut", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
 			sample(harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Args: cut, Text: string(f.Data)})
@@ -232,15 +241,20 @@ func parseEvent(t *testing.T, line string) harness.Event {
 	default:
 		t.Fatalf("%s: unknown kind", line)
 	}
-	// Arguments are written as in a case file.
-	c, err := harness.ParseCase([]byte("target .\na op " + rest + "\n"))
-	if err != nil {
-		t.Fatalf("%s: %v", line, err)
-	}
-	e.Args = c.Steps[0].Args
+	e.Args = arguments(t, rest)
 	_, answered := e.Args.Get("status")
 	if _, expect := e.Args.Get("expect"); expect != answered {
 		t.Fatalf("%s: a reply that came has a status and expect, another has neither", line)
 	}
 	return e
+}
+
+// arguments reads arguments as they are written in a case file.
+func arguments(t *testing.T, text string) harness.Args {
+	t.Helper()
+	c, err := harness.ParseCase([]byte("target .\na op " + text + "\n"))
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return c.Steps[0].Args
 }
