@@ -218,6 +218,7 @@ type Detector struct {
 	Needs     Caps
 	Minimum   int  // a campaign passes it only if Checked adds up to this
 	Proof     bool // one sighting proves the finding, even where it cannot be shown again
+	Repeats   bool // it judges what adds up where one process plays the same case again and again
 	Detect    func(*Record) Judgement
 }
 

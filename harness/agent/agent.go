@@ -106,6 +106,8 @@ func (c *Conn) dial(ctx context.Context) (Hello, error) {
 // Ask returns the agent's answer to a question:
 //
 //	goroutines   the stacks of all goroutines
+//	leaks        the same, where the runtime can tell with "(leaked)" behind what those wait for that nobody can wake
+//	census       how many goroutines there are of each sort, and files: see package census
 //	flush TOKEN  a line that ends in TOKEN is now on the streams that the answer names
 //
 // It returns when ctx ends, at the latest.

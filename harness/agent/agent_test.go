@@ -112,7 +112,7 @@ func TestAgentAnswers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "waits")
 	c, h := dial(t, s.socket)
-	if h.PID != s.cmd.Process.Pid || !strings.HasPrefix(h.Go, "go1.") || !slices.Equal(h.Features, []string{"goroutines", "flush", "crash"}) {
+	if h.PID != s.cmd.Process.Pid || !strings.HasPrefix(h.Go, "go1.") || !slices.Equal(h.Features, []string{"goroutines", "flush", "census", "leaks", "crash"}) {
 		t.Errorf("hello %+v", h)
 	}
 	dump, err := c.Ask(t.Context(), "goroutines")
@@ -334,7 +334,7 @@ func TestSourceIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"agent.go", "crash.go", "crash_old.go", "race_on.go", "race_off.go"} {
+	for _, want := range []string{"agent.go", "census.go", "crash.go", "crash_old.go", "race_on.go", "race_off.go"} {
 		if !strings.Contains(string(files[want]), "package "+Package) {
 			t.Errorf("%s: %q", want, files[want])
 		}

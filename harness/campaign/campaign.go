@@ -66,6 +66,7 @@ type campaign struct {
 	queue   []suspect               // findings that wait for their proof
 	session *runner.Session
 	env     map[string]string // what the session was opened for
+	growth  runner.Memory     // what is known of growth
 	epoch   []harness.Case    // what the session has played
 	trouble int               // failures of the harness in a row
 	sinking error             // the first failure of a sink
@@ -128,7 +129,9 @@ func (c *campaign) explore(ctx context.Context, next harness.Case) error {
 		}
 	}
 	if c.session == nil {
-		s, err := runner.Open(ctx, c.Lab.Target, next.Env, c.Lab.Runner)
+		o := c.Lab.Runner
+		o.Memory = &c.growth
+		s, err := runner.Open(ctx, c.Lab.Target, next.Env, o)
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,11 @@ type Lab struct {
 // Replay plays a case once in a fresh process and judges it, the end of the process
 // included.
 func (l *Lab) Replay(ctx context.Context, c harness.Case) (*harness.Record, []detect.Result, error) {
-	s, err := runner.Open(ctx, l.Target, c.Env, l.Runner)
+	o := l.Runner
+	if o.Growth == 0 {
+		o.Growth = 1 // a case that is small leaves little behind
+	}
+	s, err := runner.Open(ctx, l.Target, c.Env, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,6 +123,11 @@ const (
 func (l *Lab) Prove(ctx context.Context, bug harness.Bug, prefix []harness.Case) (harness.Bug, *harness.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.Triage)
 	defer cancel()
+	if d := detect.ByName(bug.Detector); d != nil && !d.Repeats {
+		quick := *l
+		quick.Runner.Growth = -1
+		l = &quick
+	}
 	shown, others, err := l.confirm(ctx, bug, prefix)
 	err = Failure(ctx, err)
 	bug.Shown, bug.Replays, bug.Others = shown.Times, shown.Of, others

@@ -15,7 +15,10 @@ import (
 
 // All returns every detector, those that explain the findings of others first.
 func All() []*harness.Detector {
-	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Identity}
+	return []*harness.Detector{
+		Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Identity,
+		GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak,
+	}
 }
 
 // ByName returns the detector of that name, or nil.

@@ -43,11 +43,13 @@ func TestJudgeChecksOnlyWhatTheInstanceCouldShow(t *testing.T) {
 	for _, r := range Judge(rec, All()) {
 		got[r.Detector.Name] = fmt.Sprintf("missing %d, checked %d", r.Missing, r.Checked)
 	}
-	done := "missing 0, checked 1"
+	done, noAgent := "missing 0, checked 1", fmt.Sprintf("missing %d, checked 0", harness.CapAgent)
 	want := map[string]string{
-		"race": fmt.Sprintf("missing %d, checked 0", harness.CapRace), "hang": fmt.Sprintf("missing %d, checked 0", harness.CapAgent),
+		"race": fmt.Sprintf("missing %d, checked 0", harness.CapRace), "hang": noAgent,
 		"identity": fmt.Sprintf("missing %d, checked 0", harness.CapIdentity),
 		"panic":    done, "recovered-panic": done, "fatal": done, "exit": done, "status": done,
+		"goroutine-leak": noAgent, "goroutine-growth": noAgent, "file-leak": noAgent,
+		"connection-leak": fmt.Sprintf("missing %d, checked 0", harness.CapAgent|harness.CapLinks),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)

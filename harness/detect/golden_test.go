@@ -37,12 +37,14 @@ var update = flag.Bool("update", false, "write what the detectors find into the 
 //	what the process printed, an event a line
 //	-- sample goroutines --
 //	the text of one event, half a second after the one before
+//	-- sample census at=1.5s when="start" round=1 --
+//	the same with arguments, so long after the start
 //	-- cut goroutines --
 //	the same, of a dump that was cut
 //	-- again 2s --
 //	the last two samples once more, so much later
 //	-- want --
-//	what every detector finds
+//	what the detector of the folder makes of it, and what the others find or doubt
 func TestGoldens(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*/*.txtar")
@@ -64,7 +66,7 @@ func TestGoldens(t *testing.T) {
 				t.Fatal(err)
 			}
 			rec, want := parseGolden(t, a)
-			got := show(rec)
+			got := show(rec, d)
 			if *update {
 				writeGolden(t, file, a, got)
 			} else if diff := cmp.Diff(want, got); diff != "" {
@@ -73,7 +75,7 @@ func TestGoldens(t *testing.T) {
 			if guilty := strings.Contains(got, "\n"+d.Name+": finding"); guilty != (sort == "guilty") {
 				t.Errorf("%s says guilty=%v of a record that is %s:\n%s", d.Name, guilty, sort, got)
 			}
-			if again := show(stored(t, rec)); again != got {
+			if again := show(stored(t, rec), d); again != got {
 				t.Errorf("a stored record is judged otherwise:\n%s", cmp.Diff(got, again))
 			}
 		})
@@ -86,16 +88,19 @@ func TestGoldens(t *testing.T) {
 	}
 }
 
-// show writes down what the detectors make of a record.
-func show(rec *harness.Record) string {
+// show writes down what a detector makes of a record, and what the others find or doubt: a
+// new one changes nothing in the records of those that were there.
+func show(rec *harness.Record, d *harness.Detector) string {
 	var b strings.Builder
 	b.WriteByte('\n')
 	for _, r := range Judge(rec, All()) {
-		if r.Missing != 0 {
+		switch {
+		case r.Detector != d:
+		case r.Missing != 0:
 			fmt.Fprintf(&b, "%s: not checked\n", r.Detector.Name)
-			continue
+		default:
+			fmt.Fprintf(&b, "%s: checked %d\n", r.Detector.Name, r.Checked)
 		}
-		fmt.Fprintf(&b, "%s: checked %d\n", r.Detector.Name, r.Checked)
 		for _, f := range r.Findings {
 			lines := strings.Split(strings.TrimSuffix(f.Detail, "\n"), "\n")
 			fmt.Fprintf(&b, "%s: finding %s\n    %s\n    events %v, %d lines from: %s\n",
@@ -168,7 +173,14 @@ func parseGolden(t *testing.T, a *txtar.Archive) (rec *harness.Record, want stri
 				emit(harness.Event{Kind: harness.Output, Step: -1, Name: w[1], Lane: w[2], Text: line})
 			}
 		case "sample":
-			sample(harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Text: string(f.Data)})
+			e := harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Text: string(f.Data)}
+			if e.Args = arguments(t, strings.Join(w[2:], " ")); e.Args == nil {
+				sample(e)
+				break
+			}
+			now = e.Args.Duration("at")
+			e.Args = e.Args.Without("at")
+			emit(e)
 		case "cut":
 			cut := harness.Args{{Key: "cut", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
 			sample(harness.Event{Kind: harness.Sample, Step: -1, Name: w[1], Args: cut, Text: string(f.Data)})
@@ -239,15 +251,20 @@ func parseEvent(t *testing.T, line string) harness.Event {
 	default:
 		t.Fatalf("%s: unknown kind", line)
 	}
-	// Arguments are written as in a case file.
-	c, err := harness.ParseCase([]byte("target .\na op " + rest + "\n"))
-	if err != nil {
-		t.Fatalf("%s: %v", line, err)
-	}
-	e.Args = c.Steps[0].Args
+	e.Args = arguments(t, rest)
 	_, answered := e.Args.Get("status")
 	if _, expect := e.Args.Get("expect"); expect != answered {
 		t.Fatalf("%s: a reply that came has a status and expect, another has neither", line)
 	}
 	return e
+}
+
+// arguments reads arguments as they are written in a case file.
+func arguments(t *testing.T, text string) harness.Args {
+	t.Helper()
+	c, err := harness.ParseCase([]byte("target .\na op " + text + "\n"))
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return c.Steps[0].Args
 }

@@ -36,6 +36,7 @@ type Options struct {
 	Dir     string // where go build runs; zero means the working directory
 	Package string // of the service, as go build takes it: ./cmd/shop; zero means "."
 	Race    bool   // with the race detector
+	Leaks   bool   // with a runtime that can tell which goroutines nobody can wake any more, where the toolchain has one
 	Cache   string // where overlays and binaries are kept; zero means shakedown in os.UserCacheDir
 	// Temp is where the toolchain works. A build that is interrupted leaves its files in
 	// there: they are the caller's to remove. Zero means os.TempDir.
@@ -50,6 +51,7 @@ type Binary struct {
 	Dir    string // of that module
 	Go     string // version of the toolchain
 	Race   bool
+	Leaks  bool // its runtime tells which goroutines nobody can wake any more
 	Took   time.Duration
 	Cached bool // it is the binary of an earlier build
 }
@@ -95,7 +97,7 @@ func Build(ctx context.Context, o Options) (Binary, error) {
 	if _, err := b.run(ctx, append(args, b.Package)...); err != nil {
 		return Binary{}, err
 	}
-	bin := Binary{Module: b.pkg.Module.Path, Dir: b.pkg.Module.Dir, Go: b.env["GOVERSION"], Race: b.Race}
+	bin := Binary{Module: b.pkg.Module.Path, Dir: b.pkg.Module.Dir, Go: b.env["GOVERSION"], Race: b.Race, Leaks: b.experiment != ""}
 	if err := b.settle(out, &bin); err != nil {
 		return Binary{}, fmt.Errorf("build %s: %w", b.Package, err)
 	}
@@ -106,9 +108,10 @@ func Build(ctx context.Context, o Options) (Binary, error) {
 // builder is one build under way.
 type builder struct {
 	Options
-	cell string // the directory in the cache for this service and toolchain
-	env  map[string]string
-	pkg  struct {
+	cell       string // the directory in the cache for this service and toolchain
+	experiment string // what GOEXPERIMENT is set to; "" leaves it as it is
+	env        map[string]string
+	pkg        struct {
 		Dir, ImportPath, Name string
 		Module                *struct {
 			Path, Dir string
@@ -156,6 +159,7 @@ func (b *builder) prepare(ctx context.Context) error {
 	if err := json.Unmarshal(out, &b.env); err != nil {
 		return fmt.Errorf("build %s: go env: %w", b.Package, err)
 	}
+	b.experiments()
 	if out, err = b.run(ctx, "list", "-e", "-find", "-json=Dir,ImportPath,Name,Module,Error", b.Package); err != nil {
 		return err
 	}
@@ -173,6 +177,30 @@ func (b *builder) prepare(ctx context.Context) error {
 		return b.fail("this is package "+p.Name+", not a main package", "name the directory of the program")
 	}
 	return b.place()
+}
+
+// leakProfile is the experiment that gives the runtime its goroutine leak profile. A toolchain
+// that knows it has a file of that name.
+const leakProfile = "goroutineleakprofile"
+
+// experiments switches on what is wanted of the toolchain's experiments, beside those that
+// the service is built with anyway.
+func (b *builder) experiments() {
+	known := filepath.Join(b.env["GOROOT"], "src", "internal", "goexperiment", "exp_"+leakProfile+"_on.go")
+	if _, err := os.Stat(known); !b.Leaks || err != nil {
+		return
+	}
+	var all []string
+	for _, x := range strings.Split(b.env["GOEXPERIMENT"], ",") {
+		if x == "no"+leakProfile {
+			return // somebody does not want it
+		}
+		if x != "" && x != leakProfile {
+			all = append(all, x)
+		}
+	}
+	b.experiment = strings.Join(append(all, leakProfile), ",")
+	b.env["GOEXPERIMENT"] = b.experiment
 }
 
 // place makes the cell: the part of the cache for this package, toolchain and flags.
@@ -264,8 +292,12 @@ func (b *builder) settle(out string, bin *Binary) error {
 func (b *builder) run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.Dir
+	cmd.Env = cmd.Environ()
+	if b.experiment != "" {
+		cmd.Env = append(cmd.Env, "GOEXPERIMENT="+b.experiment)
+	}
 	if b.Temp != "" {
-		cmd.Env = append(cmd.Environ(), "GOTMPDIR="+b.Temp, "TMPDIR="+b.Temp) // the latter for the C compiler
+		cmd.Env = append(cmd.Env, "GOTMPDIR="+b.Temp, "TMPDIR="+b.Temp) // the latter for the C compiler
 	}
 	// The compilers that it starts go with it when ctx ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -343,3 +343,35 @@ func TestMissingCompilerForTheRaceDetectorIsSaid(t *testing.T) {
 		})
 	}
 }
+
+func TestLeakProfileIsThereWhereTheToolchainHasIt(t *testing.T) {
+	t.Parallel()
+	dir := module(t, nil)
+	for _, tt := range []struct {
+		name, have, want string
+		leaks, known     bool
+	}{
+		{name: "not asked for", known: true},
+		{name: "asked for", leaks: true, known: true, want: "goroutineleakprofile"},
+		{name: "beside others", leaks: true, known: true, have: "jsonv2,goroutineleakprofile", want: "jsonv2,goroutineleakprofile"},
+		{name: "not wanted", leaks: true, known: true, have: "nogoroutineleakprofile"},
+		{name: "not known", leaks: true},
+	} {
+		root := t.TempDir()
+		if tt.known {
+			write(t, filepath.Join(root, "src/internal/goexperiment/exp_goroutineleakprofile_on.go"), "package goexperiment\n")
+		}
+		b := builder{Options: Options{Dir: dir, Leaks: tt.leaks}, env: map[string]string{"GOROOT": root, "GOEXPERIMENT": tt.have}}
+		b.experiments()
+		if b.experiment != tt.want {
+			t.Errorf("%s: GOEXPERIMENT=%q, want %q", tt.name, b.experiment, tt.want)
+		}
+	}
+	b, err := Build(t.Context(), Options{Dir: dir, Package: "./cmd/svcd", Leaks: true, Cache: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, h := run(t, b); b.Leaks != slices.Contains(h.Features, "goroutineleak") {
+		t.Errorf("the binary has it: %v, but the agent said %+v", b.Leaks, h)
+	}
+}

@@ -17,6 +17,7 @@ type play struct {
 	*Session
 	c       harness.Case
 	rec     *recorder
+	trail   *trail
 	clients map[string]harness.Client // by lane; changed only between turns
 
 	mu       sync.Mutex
@@ -61,6 +62,7 @@ func (p *play) begin(ctx context.Context) error {
 		p.wear("it could not be reset")
 		return fmt.Errorf("reset: %w", err)
 	}
+	p.trail.begin(ctx)
 	if err := p.login(ctx); err != nil {
 		return err
 	}

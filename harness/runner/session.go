@@ -18,6 +18,12 @@ type Options struct {
 	Probes  []*harness.Probe
 	Timeout time.Duration // a call that takes longer is stuck; zero means 2s
 	Grace   time.Duration // for a call to return once it is cancelled; zero means 1s
+	// Growth is of how many things of one sort it takes, come to stay since the process began
+	// and one of them in this case, to look for a leak: the case is then played again and
+	// again. Zero means 3; less than zero, that nothing is looked for.
+	Growth int
+	// Memory is what earlier sessions know of growth; nil means that there were none.
+	Memory *Memory
 }
 
 // Cost is where the time of a session went.
@@ -38,6 +44,7 @@ type Session struct {
 	opts   Options
 	tap    tap
 	last   harness.Case // what was played last
+	first  life         // what the process held when it was looked at first
 	worn   string
 	cost   Cost
 }
@@ -49,6 +56,12 @@ func Open(ctx context.Context, t *harness.Target, env map[string]string, o Optio
 	}
 	if o.Grace == 0 {
 		o.Grace = time.Second
+	}
+	if o.Growth == 0 {
+		o.Growth = 3
+	}
+	if o.Memory == nil {
+		o.Memory = &Memory{}
 	}
 	s := &Session{target: t, opts: o}
 	start := time.Now()
@@ -86,8 +99,7 @@ func (s *Session) Play(ctx context.Context, c harness.Case) (*harness.Record, er
 	rec := newRecorder(c, s.target.Build)
 	s.last = c
 	s.tap.to(rec)
-	p := &play{Session: s, c: c, rec: rec, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
-	err := p.run(ctx)
+	err := s.rounds(ctx, c, rec)
 	s.tap.to(nil)
 	return rec.finish(), err
 }

@@ -88,7 +88,7 @@ func Chi(lines []string) []Recovered {
 					continue
 				}
 			}
-			f := Frame{Func: shorten(strings.TrimSpace(name))}
+			f := Frame{Func: Shorten(strings.TrimSpace(name))}
 			if !f.place(strings.TrimLeft(lines[j+1], " ->")) {
 				continue
 			}

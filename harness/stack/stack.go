@@ -33,6 +33,7 @@ func (f Frame) Panic() bool {
 type Goroutine struct {
 	ID      int64   // 0 for the stack of the runtime itself
 	State   string  // why it waits: "running", "chan receive", "sync.Mutex.Lock"
+	Leaked  bool    // the runtime says that nobody can wake it any more
 	Frames  []Frame // innermost first
 	Creator Frame   // the go statement; zero where none is printed
 	Parent  int64   // the goroutine of the go statement; 0 where it is not known
@@ -85,8 +86,8 @@ func parseHeader(line string) (Goroutine, bool) {
 	}
 	// "chan receive, 2 minutes, locked to thread" and "chan receive (leaked)": the reason comes first.
 	state, _, _ := strings.Cut(line[m[4]:m[5]], ",")
-	state = strings.TrimSuffix(strings.TrimSuffix(state, " (scan)"), " (leaked)")
-	return Goroutine{ID: id, State: state, Lead: line[:m[0]]}, true
+	state, leaked := strings.CutSuffix(strings.TrimSuffix(state, " (scan)"), " (leaked)")
+	return Goroutine{ID: id, State: state, Leaked: leaked, Lead: line[:m[0]]}, true
 }
 
 // read takes the lines behind the header.
@@ -125,7 +126,7 @@ func (g *Goroutine) created(by string) {
 	if found {
 		g.Parent, _ = strconv.ParseInt(parent, 10, 64)
 	}
-	g.Creator.Func = shorten(name)
+	g.Creator.Func = Shorten(name)
 }
 
 // parseCall reads "main.(*T).m(0xc000, {0x1, 0x2})".
@@ -134,7 +135,7 @@ func parseCall(line string) (Frame, bool) {
 	if open <= 0 || !strings.HasSuffix(line, ")") {
 		return Frame{}, false
 	}
-	f := Frame{Func: shorten(line[:open]), Args: line[open+1 : len(line)-1]}
+	f := Frame{Func: Shorten(line[:open]), Args: line[open+1 : len(line)-1]}
 	if strings.ContainsAny(f.Func, " \t\r\"'{}=:,;<>") || f.Func != "panic" && !strings.Contains(f.Func, ".") {
 		return Frame{}, false
 	}
@@ -156,8 +157,8 @@ func (f *Frame) place(line string) bool {
 	return true
 }
 
-// shorten replaces type arguments by [...], as the runtime does and race reports do not.
-func shorten(name string) string {
+// Shorten replaces type arguments by [...], as the runtime does and race reports do not.
+func Shorten(name string) string {
 	if !strings.Contains(name, "[") {
 		return name
 	}

@@ -30,7 +30,7 @@ created by main.main.func1 in goroutine 5
 goroutine 8 [running]:`))
 	want := []Goroutine{
 		{
-			ID: 7, State: "chan receive", Parent: 5, First: 0, Last: 10,
+			ID: 7, State: "chan receive", Leaked: true, Parent: 5, First: 0, Last: 10,
 			Frames: []Frame{
 				{"internal/sync.(*Mutex).lockSlow", "0xc0000a4240", "/usr/local/go/src/internal/sync/mutex.go", 149},
 				{"sync.(*Mutex).Lock", "...", "/usr/local/go/src/sync/mutex.go", 46},

@@ -99,7 +99,7 @@ func (s *System) open(ctx context.Context) (err error) {
 	})
 	both.Go(func() {
 		var err error
-		o := gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: true, Cache: s.opts.Cache, Temp: s.scratch.dir}
+		o := gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: true, Leaks: true, Cache: s.opts.Cache, Temp: s.scratch.dir}
 		if s.Binary, err = gobuild.Build(ctx, o); err != nil {
 			cancel(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,10 @@ func init() {
 	if alive != nil {
 		go outlive(alive)
 	}
-	features := []string{"goroutines", "flush"}
+	features := []string{"goroutines", "flush", "census", "leaks"}
+	if pprof.Lookup("goroutineleak") != nil {
+		features = append(features, "goroutineleak")
+	}
 	if crash != nil && setCrashOutput(crash) == nil {
 		features = append(features, "crash")
 	}
@@ -134,16 +138,21 @@ func answer(question string, streams []stream) (sign byte, text []byte) {
 	verb, arg, _ := strings.Cut(question, " ")
 	switch verb {
 	case "goroutines":
-		return '+', goroutines()
+		return '+', goroutines(1 << 20)
+	case "census":
+		return '+', census()
+	case "leaks":
+		return '+', leaks()
 	case "flush":
 		return '+', flush(arg, streams)
 	}
 	return '-', []byte("the agent does not know " + strconv.Quote(verb))
 }
 
-// goroutines returns the stacks of all goroutines, with what they wait for.
-func goroutines() []byte {
-	for size := 1 << 20; ; size *= 2 {
+// goroutines returns the stacks of all goroutines, with what they wait for. It tries a buffer
+// of that size first.
+func goroutines(size int) []byte {
+	for ; ; size *= 2 {
 		buf := make([]byte, size)
 		if n := runtime.Stack(buf, true); n < size || size >= maxDump {
 			return buf[:n]

@@ -1,0 +1,162 @@
+// Package census counts what a service holds: goroutines by where they came from, open
+// files by kind, connections on its links. Two censuses of one process show what has come
+// to stay in between, and cost a fraction of the stacks of all goroutines.
+package census
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/stack"
+)
+
+// The names of the samples in a record.
+const (
+	Name  = "census" // what was counted
+	Leaks = "leaks"  // the stacks of all goroutines, taken because something had come to stay
+)
+
+// The moments of a census, as the argument "when" of its event says. Beside it stands the
+// argument "round": how often the case had been played by then.
+const (
+	Start = "start" // before the first call of the first round
+	End   = "end"   // when the target was at rest after a round
+	Late  = "late"  // some seconds after the last round
+)
+
+// Census is what a process was seen to hold.
+type Census struct {
+	PID        int            `json:"pid"`
+	Goroutines []Group        `json:"goroutines"`
+	Files      map[string]int `json:"files,omitempty"` // by kind: socket, pipe, file, other
+	Links      map[string]int `json:"links,omitempty"` // connections that are open
+	Cut        bool           `json:"cut,omitempty"`   // there are more goroutines than were read
+}
+
+// Group is the goroutines that one go statement has started with one function.
+type Group struct {
+	By   string  `json:"by,omitempty"` // the function with the go statement; "" for the main goroutine
+	Root string  `json:"root"`         // the outermost function on its stack
+	IDs  []int64 `json:"ids"`
+}
+
+// Take asks the agent in the service, and counts the connections on the links.
+func Take(ctx context.Context, w harness.World, links []string) (Census, error) {
+	var c Census
+	a, err := w.Agent(harness.Service)
+	if err != nil {
+		return c, err
+	}
+	text, err := a.Ask(ctx, "census")
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, fmt.Errorf("census: %w", err)
+	}
+	c.Links = nil
+	for _, name := range links {
+		l, err := w.Link(name)
+		if err != nil {
+			return c, err
+		}
+		if c.Links == nil {
+			c.Links = map[string]int{}
+		}
+		c.Links[name] = int(l.Stats().Open)
+	}
+	return c, nil
+}
+
+// Event is the census as a sample of a record.
+func (c Census) Event(when string, round int) harness.Event {
+	text, err := json.Marshal(c)
+	if err != nil {
+		panic("census: " + err.Error()) // there is nothing in it that JSON does not have
+	}
+	return harness.Event{Kind: harness.Sample, Step: -1, Name: Name, Args: Args(when, round), Text: string(text)}
+}
+
+// Args are those of a sample that was taken at that moment.
+func Args(when string, round int) harness.Args {
+	return harness.Args{{Key: "when", Value: harness.Text(when)}, {Key: "round", Value: harness.Int(int64(round))}}
+}
+
+// Read returns the census of an event; false says that the event holds none.
+func Read(e harness.Event) (Census, bool) {
+	var c Census
+	if e.Kind != harness.Sample || e.Name != Name || e.Args.Text("error") != "" {
+		return c, false
+	}
+	return c, json.Unmarshal([]byte(e.Text), &c) == nil && c.PID != 0 && !c.Cut
+}
+
+// Key names what is counted together.
+type Key struct {
+	Sort string // "goroutine", "file" or "link"
+	By   string // goroutine: the function with the go statement
+	Name string // goroutine: the outermost function; else the kind of file, the link
+}
+
+// Of returns the key of a goroutine on a dump.
+func Of(g stack.Goroutine) Key {
+	k := Key{Sort: "goroutine", By: g.Creator.Func}
+	if n := len(g.Frames); n > 0 {
+		k.Name = g.Frames[n-1].Func
+	}
+	return k
+}
+
+// Counts returns how much there is of everything.
+func (c Census) Counts() map[Key]int {
+	out := make(map[Key]int, len(c.Goroutines)+len(c.Files)+len(c.Links))
+	for _, g := range c.Goroutines {
+		out[g.key()] += len(g.IDs)
+	}
+	for kind, n := range c.Files {
+		out[Key{Sort: "file", Name: kind}] = n
+	}
+	for link, n := range c.Links {
+		out[Key{Sort: "link", Name: link}] = n
+	}
+	return out
+}
+
+// key is what Of says of each goroutine of the group.
+func (g Group) key() Key {
+	return Key{Sort: "goroutine", By: stack.Shorten(g.By), Name: stack.Shorten(g.Root)}
+}
+
+// IDs returns the numbers of all goroutines.
+func (c Census) IDs() map[int64]bool {
+	out := map[int64]bool{}
+	for _, g := range c.Goroutines {
+		for _, id := range g.IDs {
+			out[id] = true
+		}
+	}
+	return out
+}
+
+// Stayed returns the goroutines of a dump that were not there at the census, by key.
+func (c Census) Stayed(dump string) map[Key][]stack.Goroutine {
+	before := c.IDs()
+	out := map[Key][]stack.Goroutine{}
+	for _, g := range stack.Goroutines(strings.Split(dump, "\n")) {
+		if !before[g.ID] && !strings.Contains(g.Creator.Func, "/zzshakedown.") {
+			out[Of(g)] = append(out[Of(g)], g)
+		}
+	}
+	return out
+}
+
+// Grown returns the keys of which there is more than before.
+func Grown(before, now map[Key]int) map[Key]int {
+	out := maps.Clone(now)
+	maps.DeleteFunc(out, func(k Key, n int) bool { return n <= before[k] })
+	return out
+}

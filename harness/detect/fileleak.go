@@ -1,0 +1,52 @@
+package detect
+
+import (
+	"fmt"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// FileLeak finds files, pipes and sockets that calls open and nobody closes. Pools and
+// caches of open files fill up and stop growing; so it is a finding only where the same
+// case, played four times in one process, left more open each time, and they were still open
+// eight seconds after the last. Sockets that are connections on a link are ConnectionLeak's.
+var FileLeak = &harness.Detector{
+	Name:    "file-leak",
+	Doc:     "files or sockets stay open, more with every round of the same calls",
+	Needs:   harness.CapAgent,
+	Minimum: 20,
+	Repeats: true,
+	Detect:  fileLeak,
+}
+
+func fileLeak(rec *harness.Record) harness.Judgement {
+	var j harness.Judgement
+	t := trailOf(rec)
+	if t == nil {
+		return j
+	}
+	j.Checked = t.calls
+	onLinks := 0
+	for k := range t.last {
+		if k.Sort == "link" {
+			onLinks += max(t.more(k), 0)
+		}
+	}
+	for _, k := range t.lasting("file") {
+		n := t.more(k)
+		if k.Name == "socket" {
+			n -= onLinks
+		}
+		if n < t.rounds() {
+			continue
+		}
+		add(&j, harness.Finding{
+			Detector:  "file-leak",
+			Signature: "file leak: " + k.Name,
+			Title:     fmt.Sprintf("%d calls have left %d files open of the kind %s, more with every round", t.calls, n, k.Name),
+			Detail:    t.series(k),
+			Evidence:  t.evidence(),
+		})
+	}
+	return j
+}

@@ -1,0 +1,195 @@
+package detect
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
+	"github.com/shakedown-go/shakedown/harness/stack"
+)
+
+// fullRounds is how often a case must have been played for growth alone to tell a leak from
+// a pool: what fills up with the first round, or the second, stops growing.
+const fullRounds = 4
+
+// longLook is how long what has grown must have stayed where it may wait with a timeout,
+// and shortLook where nothing but another goroutine can end the wait.
+const (
+	longLook  = 8 * time.Second
+	shortLook = 2 * time.Second
+)
+
+// trail is what the samples of a record say that a case has left behind, in the process
+// that played it.
+type trail struct {
+	module string
+	start  census.Census
+	counts []map[census.Key]int // at the start, and after each round
+	seqs   []uint64             // of the censuses
+	end    stacks               // after the last round
+	late   stacks               // some seconds later; its lines are nil where there is none
+	last   map[census.Key]int   // counted with it
+	calls  int                  // that returned in all rounds
+}
+
+// stacks is the stacks of all goroutines at one moment.
+type stacks struct {
+	at    time.Duration
+	seq   uint64
+	text  string
+	lines []string
+}
+
+// trailOf reads the censuses of a record; nil where no round was counted from its start to
+// its end. A process that ended takes its trail with it.
+func trailOf(rec *harness.Record) *trail {
+	var t *trail
+	for _, e := range rec.Events {
+		c, counted := census.Read(e)
+		when := e.Args.Text("when")
+		switch {
+		case e.Kind == harness.Exit && e.Name == harness.Service:
+			t = nil
+		case counted && when == census.Start:
+			t = &trail{module: rec.Build.Module, start: c, counts: []map[census.Key]int{c.Counts()}, seqs: []uint64{e.Seq}}
+		case t == nil:
+		case counted && c.PID != t.start.PID:
+			t = nil
+		case counted && when == census.End:
+			t.counts, t.seqs = append(t.counts, c.Counts()), append(t.seqs, e.Seq)
+		case counted && when == census.Late:
+			t.last, t.seqs = c.Counts(), append(t.seqs, e.Seq)
+		case e.Kind == harness.Sample && e.Name == census.Leaks && e.Text != "":
+			d := stacks{e.At, e.Seq, e.Text, strings.Split(e.Text, "\n")}
+			if when == census.Late {
+				t.late = d
+			} else {
+				t.end = d
+			}
+		case e.Returned():
+			t.calls++
+		}
+	}
+	if t == nil || len(t.counts) < 2 {
+		return nil
+	}
+	return t
+}
+
+// rounds is how often the case was played.
+func (t *trail) rounds() int { return len(t.counts) - 1 }
+
+// grew reports whether there was more of something after each round.
+func (t *trail) grew(k census.Key) bool {
+	for i := 1; i < len(t.counts); i++ {
+		if t.counts[i][k] <= t.counts[i-1][k] {
+			return false
+		}
+	}
+	return true
+}
+
+// more is how much more there is of something than at the start.
+func (t *trail) more(k census.Key) int { return t.last[k] - t.counts[0][k] }
+
+// growing returns what grew with every round, in a stable order.
+func (t *trail) growing(sort string) []census.Key {
+	var out []census.Key
+	for k := range t.counts[t.rounds()] {
+		if k.Sort == sort && t.grew(k) {
+			out = append(out, k)
+		}
+	}
+	slices.SortFunc(out, func(a, b census.Key) int {
+		return cmp.Or(strings.Compare(a.By, b.By), strings.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// lasting returns what grew in as many rounds as it takes to tell a leak from a pool, and
+// was still there after the long look: at least as much of it as there were rounds.
+func (t *trail) lasting(sort string) []census.Key {
+	if t.rounds() < fullRounds || t.last == nil || t.late.at-t.end.at < longLook {
+		return nil
+	}
+	return slices.DeleteFunc(t.growing(sort), func(k census.Key) bool { return t.more(k) < t.rounds() })
+}
+
+// evidence returns the events that show growth.
+func (t *trail) evidence() []uint64 {
+	out := slices.Clone(t.seqs)
+	for _, d := range []stacks{t.end, t.late} {
+		if d.seq != 0 {
+			out = append(out, d.seq)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// series writes down how much there was of something at the start and after each round.
+func (t *trail) series(k census.Key) string {
+	var out []string
+	for _, c := range t.counts {
+		out = append(out, fmt.Sprint(c[k]))
+	}
+	s := fmt.Sprintf("there were %s before the first call, and %s after each round of the same case", out[0], strings.Join(out[1:], ", "))
+	if t.last != nil {
+		s += fmt.Sprintf(", and %d were left %s later", t.last[k], (t.late.at - t.end.at).Round(time.Second))
+	}
+	return s
+}
+
+// sort is goroutines that stay at one place and came from one.
+type sort struct {
+	site  string // the function of the service that they are to be laid to
+	state string
+	gs    []stack.Goroutine
+}
+
+// sorts tells goroutines of one key apart by what is to blame for them, and by what they
+// wait for.
+func (t *trail) sorts(gs []stack.Goroutine) []sort {
+	found := map[[2]string]*sort{}
+	for _, g := range gs {
+		k := [2]string{t.site(g), g.State}
+		if found[k] == nil {
+			found[k] = &sort{site: k[0], state: k[1]}
+		}
+		found[k].gs = append(found[k].gs, g)
+	}
+	var out []sort
+	for _, k := range slices.SortedFunc(maps.Keys(found), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		out = append(out, *found[k])
+	}
+	return out
+}
+
+// site names the function of the service with the go statement; where a library has started
+// the goroutine, the innermost one of the service on its stack; and where there is none, the
+// library's own.
+func (t *trail) site(g stack.Goroutine) string {
+	if !stack.Own(t.module, g.Creator.Func) {
+		for _, f := range g.Frames {
+			if stack.Own(t.module, f.Func) {
+				return f.Func
+			}
+		}
+	}
+	return cmp.Or(g.Creator.Func, "unknown")
+}
+
+// where names the function in which a goroutine waits, as its service sees it.
+func (t *trail) where(g stack.Goroutine) string {
+	return stack.Short(stack.Culprit(t.module, g.Frames))
+}
+
+// quote says what was counted, and shows one of the goroutines.
+func (t *trail) quote(k census.Key, d stacks, g stack.Goroutine) string {
+	return t.series(k) + "\n\none of those that stay:\n\n" + strings.Join(d.lines[g.First:g.Last+1], "\n") + "\n"
+}

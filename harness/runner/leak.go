@@ -1,0 +1,236 @@
+package runner
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
+)
+
+// A leak and a pool that fills look alike after one case: something has come to stay. They
+// differ when the same is done again: a pool, a cache of clients or a worker that is
+// started at its first use has what it needs, and a leak takes more each time. So a case
+// after which the service holds more than before is played again in the same process, until
+// nothing grows any more or it has grown in every round; then it is given some seconds to
+// end by itself. All of it stands in the case's record, a reset between any two rounds.
+
+const (
+	leakRounds = 4                      // how often a case is played
+	settleTime = 300 * time.Millisecond // after a round, for what the calls began to end
+	settleGap  = 20 * time.Millisecond  // between two looks
+	lookTime   = 10 * time.Second       // after the last round, for what waits with a timeout to end
+	lookGap    = 250 * time.Millisecond // between two looks
+	maxLooks   = 3                      // how often the same growth is followed to the end
+	maxLeaks   = 4 << 20                // bytes of a dump in a record
+	askTime    = time.Second            // for one answer of the agent
+)
+
+// Memory is what sessions know of growth that has been looked into, so that a search does
+// not look into it again and again. Its zero value knows nothing. One session at a time
+// may use it.
+type Memory struct {
+	level map[census.Key]int // so much of it was there when it no longer grew
+	looks map[census.Key]int // so often was it followed to the end
+}
+
+// life is a process as it was seen first.
+type life struct {
+	pid    int
+	counts map[census.Key]int
+}
+
+// trail follows what a case leaves behind.
+type trail struct {
+	*Session
+	rec   *recorder
+	round int                // from 1
+	start *census.Census     // before the first round; nil where it is not known
+	prev  map[census.Key]int // at the end of the round before
+	keys  []census.Key       // what has grown in every round so far
+}
+
+// rounds plays a case, once or more often.
+func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
+	t := &trail{Session: s, rec: rec}
+	for {
+		t.round++
+		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
+		if err := p.run(ctx); err != nil {
+			return err
+		}
+		if !t.more(ctx) {
+			return nil
+		}
+		rec.emit(harness.Event{Kind: harness.Reset, Step: -1})
+	}
+}
+
+// begin takes the census that the first round begins with, before the lanes log in: the
+// connections of theirs must not hide what stays.
+func (t *trail) begin(ctx context.Context) {
+	if t.opts.Growth < 0 || t.round > 1 || t.start != nil {
+		return
+	}
+	c, ok := t.take(ctx)
+	if !ok {
+		return
+	}
+	t.rec.emit(c.Event(census.Start, 1))
+	t.start, t.prev = &c, c.Counts()
+	if t.first.pid != c.PID {
+		t.first = life{c.PID, t.prev}
+	}
+}
+
+// take asks for a census. False says that there is none to compare with.
+func (t *trail) take(ctx context.Context) (census.Census, bool) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	if !t.target.Build.Caps.Has(harness.CapAgent) {
+		return census.Census{}, false
+	}
+	c, err := census.Take(ctx, t.in, t.target.Links)
+	return c, err == nil && !c.Cut && (t.start == nil || t.start.PID == c.PID)
+}
+
+// more looks at what a round has left behind, and reports whether another one is to be
+// played.
+func (t *trail) more(ctx context.Context) bool {
+	if t.start == nil || t.worn != "" || t.rec.ended() || ctx.Err() != nil {
+		return false
+	}
+	now, ok := t.settle(ctx)
+	if !ok {
+		return false
+	}
+	t.rec.emit(now.Event(census.End, t.round))
+	counts := now.Counts()
+	grown := t.grown(counts)
+	for _, k := range t.keys {
+		if !slices.Contains(grown, k) {
+			t.opts.Memory.raise(k, counts[k])
+		}
+	}
+	t.keys, t.prev = grown, counts
+	if len(t.keys) == 0 {
+		return false
+	}
+	dump, ok := t.dump(ctx, census.End)
+	switch {
+	case !ok:
+		return false
+	case t.round > 1 && t.proven(dump):
+	case t.round < leakRounds:
+		return true
+	default:
+		t.look(ctx)
+	}
+	for _, k := range t.keys {
+		t.opts.Memory.looked(k, counts[k])
+	}
+	return false
+}
+
+// settle waits a moment for what has grown to end, and returns the last census.
+func (t *trail) settle(ctx context.Context) (census.Census, bool) {
+	end := time.Now().Add(settleTime)
+	for {
+		now, ok := t.take(ctx)
+		if !ok || len(t.grown(now.Counts())) == 0 || time.Now().After(end) || !sleep(ctx, settleGap) {
+			return now, ok
+		}
+	}
+}
+
+// grown returns what has grown in every round until now: in the first one all that is new,
+// if there is enough of it and it is not known to end growing.
+func (t *trail) grown(now map[census.Key]int) []census.Key {
+	var out []census.Key
+	m := t.opts.Memory
+	for k, n := range census.Grown(t.prev, now) {
+		if t.round > 1 && slices.Contains(t.keys, k) ||
+			t.round == 1 && n-max(t.first.counts[k], m.level[k]) >= t.opts.Growth && m.looks[k] < maxLooks {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// dump takes the stacks of all goroutines.
+func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	a, err := t.in.Agent(harness.Service)
+	if err != nil {
+		return "", false
+	}
+	b, err := a.Ask(ctx, "leaks")
+	if err != nil || len(b) > maxLeaks {
+		return "", false
+	}
+	text = strings.ToValidUTF8(string(b), "\uFFFD")
+	t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Leaks, Args: census.Args(when, t.round), Text: text})
+	return text, true
+}
+
+// proven reports whether the runtime says of all that has grown that it can never end, so
+// that nothing is to be waited for.
+func (t *trail) proven(dump string) bool {
+	stayed := t.start.Stayed(dump)
+	for _, k := range t.keys {
+		leaked := 0
+		for _, g := range stayed[k] {
+			if g.Leaked {
+				leaked++
+			}
+		}
+		if leaked < t.round {
+			return false
+		}
+	}
+	return true
+}
+
+// look gives what has grown some time to end.
+func (t *trail) look(ctx context.Context) {
+	end := time.Now().Add(lookTime)
+	for {
+		now, ok := t.take(ctx)
+		if !ok {
+			return
+		}
+		counts, base := now.Counts(), t.start.Counts()
+		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool {
+			gone := counts[k]-base[k] < t.round
+			if gone {
+				t.opts.Memory.raise(k, counts[k])
+			}
+			return gone
+		})
+		if len(t.keys) == 0 || time.Now().After(end) || !sleep(ctx, lookGap) {
+			t.rec.emit(now.Event(census.Late, t.round))
+			t.dump(ctx, census.Late)
+			return
+		}
+	}
+}
+
+// looked notes that growth was followed to the end.
+func (m *Memory) looked(k census.Key, n int) {
+	if m.looks == nil {
+		m.looks = map[census.Key]int{}
+	}
+	m.looks[k]++
+	m.raise(k, n)
+}
+
+// raise notes how much of something is no cause to look again.
+func (m *Memory) raise(k census.Key, n int) {
+	if m.level == nil {
+		m.level = map[census.Key]int{}
+	}
+	m.level[k] = max(m.level[k], n)
+}
