@@ -86,7 +86,7 @@ func (s *Session) Play(ctx context.Context, c harness.Case) (*harness.Record, er
 	rec := newRecorder(c, s.target.Build)
 	s.last = c
 	s.tap.to(rec)
-	p := &play{Session: s, c: c, rec: rec, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
+	p := &play{Session: s, c: c, rec: rec, replies: map[string]harness.Reply{}, clients: map[string]harness.Client{}}
 	err := p.run(ctx)
 	s.tap.to(nil)
 	return rec.finish(), err
