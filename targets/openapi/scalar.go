@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -286,9 +287,20 @@ func (u usual) Simpler(v harness.Value) iter.Seq[harness.Value] {
 	}
 }
 
-// Bounds returns the examples, and what the domain knows.
+// mostBroken is of how many examples the broken forms are tried.
+const mostBroken = 3
+
+// Bounds returns the examples, broken forms of those with the most parts, and what the domain
+// knows.
 func (u usual) Bounds() []harness.Value {
 	out := slices.Clone(u.examples)
+	rich := slices.DeleteFunc(slices.Clone(u.examples), func(v harness.Value) bool { return v.Form != harness.FormText })
+	slices.SortStableFunc(rich, func(a, b harness.Value) int { return len(split(b.Text)) - len(split(a.Text)) })
+	for _, v := range rich[:min(len(rich), mostBroken)] {
+		if d, err := harness.Pattern(regexp.QuoteMeta(v.Text)); err == nil {
+			out = append(out, d.(harness.Bounded).Bounds()...)
+		}
+	}
 	if b, ok := u.Domain.(harness.Bounded); ok {
 		out = append(out, b.Bounds()...)
 	}

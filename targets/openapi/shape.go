@@ -453,7 +453,7 @@ func (r *reader) scalar(s *shape, all []*openapi3.Schema) error {
 	s.size = 1
 	switch s.kind {
 	case "null":
-		s.leaf, s.about = harness.Const(nothing), "null"
+		s.leaf, s.about, s.nullable = harness.Const(nothing), "null", false
 	case "boolean":
 		s.leaf = harness.OneOf(harness.Value{Form: harness.FormJSON, Text: "false"}, harness.Value{Form: harness.FormJSON, Text: "true"})
 		s.about = "true or false"

@@ -19,8 +19,8 @@ type tree struct{ *shape }
 
 // The bounds of what is drawn.
 const (
-	cutDepth  = 5   // below it, what may be left out is
-	drawnMost = 200 // after so many values, too
+	cutDepth  = 4  // below it, what may be left out is
+	drawnMost = 64 // after so many values, too
 )
 
 // drawing draws one value.
@@ -114,9 +114,10 @@ func (d *drawing) list(s *shape, depth int, short bool) value {
 	switch {
 	case s.items.size >= maxLeast:
 		n = 0
+	case short:
 	case d.full:
 		n = min(max(n, 2), s.most)
-	case !short:
+	default:
 		n = min(max(n, min(d.IntN(4), n+d.IntN(4))), s.most)
 	}
 	seen := map[harness.Value]bool{}
