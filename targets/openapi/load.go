@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -272,7 +274,6 @@ func (f *file) adopt(err error) *Error {
 
 var (
 	jsonAndYAML = regexp.MustCompile(`(?s)^failed to unmarshal data: json error: .*, yaml error: (.*)$`)
-	atPointer   = regexp.MustCompile(`"([^"]*#/[^"]*)"`)
 )
 
 // adopt turns an error of the OpenAPI library into one of ours.
@@ -291,21 +292,29 @@ func (r *reader) adopt(f *file, err error) *Error {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Column = 1
 	}
-	if m := atPointer.FindStringSubmatch(msg); m != nil && e.Line == 0 {
-		if n := refNode(f.tree, m[1]); n != nil {
-			e.Line, e.Column = n.Line, n.Column
+	if e.Line == 0 {
+		for _, name := range slices.Sorted(maps.Keys(r.files)) {
+			if f := r.files[name]; r.dangling(f, f.tree) != nil {
+				n := r.dangling(f, f.tree)
+				return f.fail(n, n.Value+" leads nowhere")
+			}
 		}
 	}
 	return e
 }
 
-// refNode returns the first reference to a target.
-func refNode(n *yaml.Node, target string) *yaml.Node {
-	if v := member(n, "$ref"); v != nil && v.Value == target {
-		return v
+// dangling returns the first reference that leads nowhere; nil where there is none.
+func (r *reader) dangling(f *file, n *yaml.Node) *yaml.Node {
+	if v := member(n, "$ref"); v != nil && v.Kind == yaml.ScalarNode {
+		to := place{file: f.name}.follow(v.Value)
+		if g := r.files[to.file]; g != nil {
+			if _, found := g.find(to.path); !found {
+				return v
+			}
+		}
 	}
 	for _, kid := range n.Content {
-		if got := refNode(kid, target); got != nil {
+		if got := r.dangling(f, kid); got != nil {
 			return got
 		}
 	}
@@ -359,12 +368,18 @@ func (r *reader) fail(p place, format string, args ...any) *Error {
 	if f == nil {
 		f = r.files[r.root]
 	}
+	at, _ := f.find(p.path)
+	return f.fail(at, fmt.Sprintf(format, args...))
+}
+
+// find returns the node at the end of a path, or of as much of it as is there.
+func (f *file) find(path []string) (at *yaml.Node, found bool) {
 	n := f.tree
 	if n.Kind == yaml.DocumentNode && len(n.Content) > 0 {
 		n = n.Content[0]
 	}
-	at := n
-	for _, part := range p.path {
+	at = n
+	for _, part := range path {
 		var next *yaml.Node
 		switch n.Kind {
 		case yaml.MappingNode:
@@ -380,9 +395,9 @@ func (r *reader) fail(p place, format string, args ...any) *Error {
 			}
 		}
 		if next == nil {
-			break
+			return at, false
 		}
 		n = next
 	}
-	return f.fail(at, fmt.Sprintf(format, args...))
+	return at, true
 }

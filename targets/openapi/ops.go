@@ -365,7 +365,7 @@ func (r *reader) body(q *request) error {
 		return nil
 	}
 	if rank(media) == unknownMedia {
-		r.note("%s %s: a body of %s is not drawn: give a param body in the YAML", q.Method, q.Path, short(media))
+		r.note("%s %s: it is called without a body: %s is not drawn; give a param body in the YAML", q.Method, q.Path, short(media))
 		return nil
 	}
 	q.Media = media

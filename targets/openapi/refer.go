@@ -234,6 +234,9 @@ func (r *reader) from(q *request, p *input, all []*request, sources []source) []
 	default:
 		return nil
 	}
+	if n := len(entity); n > 1 { // from_account is an account
+		entities = append(entities, entity[n-1])
+	}
 	self := func(x *request) bool { return x == q && !p.Optional }
 	for _, made := range []bool{true, false} {
 		var found []string
