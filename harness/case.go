@@ -189,13 +189,7 @@ func Join(cases ...Case) Case {
 
 // prefixed returns the value with a prefix before every label it refers to.
 func (v Value) prefixed(prefix string) Value {
-	switch v.Form {
-	case FormRef:
-		v.Text = prefix + v.Text
-	case FormText:
-		v.Text = reference.ReplaceAllStringFunc(v.Text, func(m string) string { return "{{" + prefix + m[2:] })
-	}
-	return v
+	return v.MapRefs(func(path string) string { return prefix + path })
 }
 
 // References returns the labels that a value refers to.
@@ -211,12 +205,21 @@ func (v Value) References() []string {
 			out = append(out, label)
 		}
 		return out
+	case FormJSON:
+		var out []string
+		replaceRefs(v.Text, func(path string) string {
+			label, _, _ := strings.Cut(path, ".")
+			out = append(out, label)
+			return "null"
+		})
+		return out
 	}
 	return nil
 }
 
 // Resolve replaces references by what lookup returns for "label.path"; false says that
-// one could not be resolved. A reference alone keeps the JSON type of what it refers to.
+// one could not be resolved. A reference alone keeps the JSON type of what it refers to, and
+// so does a string of a JSON value that is nothing but a reference.
 func (v Value) Resolve(lookup func(path string) (Value, bool)) (Value, bool) {
 	switch v.Form {
 	case FormRef:
@@ -229,6 +232,49 @@ func (v Value) Resolve(lookup func(path string) (Value, bool)) (Value, bool) {
 			return got.Text
 		})
 		return v, ok
+	case FormJSON:
+		ok := true
+		v.Text = replaceRefs(v.Text, func(path string) string {
+			got, found := lookup(path)
+			ok = ok && found
+			return got.json()
+		})
+		return v, ok
 	}
 	return v, true
+}
+
+// MapRefs returns the value with the path of each reference in it, "label.path", replaced by
+// what f returns for it.
+func (v Value) MapRefs(f func(path string) string) Value {
+	switch v.Form {
+	case FormRef:
+		v.Text = f(v.Text)
+	case FormText:
+		v.Text = reference.ReplaceAllStringFunc(v.Text, func(m string) string { return "{{" + f(m[2:len(m)-2]) + "}}" })
+	case FormJSON:
+		v.Text = replaceRefs(v.Text, func(path string) string { return `"{{` + f(path) + `}}"` })
+	}
+	return v
+}
+
+// replaceRefs replaces the strings of a compact JSON text that are nothing but a reference.
+func replaceRefs(text string, f func(path string) string) string {
+	if !strings.Contains(text, `"{{`) {
+		return text
+	}
+	var b strings.Builder
+	rest := 0
+	for _, m := range quotedReference.FindAllStringSubmatchIndex(text, -1) {
+		// Within a string, a backslash stands before the quote; a name of a member is no value.
+		value := m[0] == 0 || strings.IndexByte("[,:", text[m[0]-1]) >= 0
+		if !value || m[1] < len(text) && text[m[1]] == ':' {
+			continue
+		}
+		b.WriteString(text[rest:m[0]])
+		b.WriteString(f(text[m[2]:m[3]]))
+		rest = m[1]
+	}
+	b.WriteString(text[rest:])
+	return b.String()
 }

@@ -28,6 +28,8 @@ var (
 	name      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_./-]*`)
 	label     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 	reference = regexp.MustCompile(`\{\{([A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_$@-]+)+)\}\}`)
+
+	quotedReference = regexp.MustCompile(`"` + reference.String() + `"`)
 )
 
 // SyntaxError is a mistake in a case file.

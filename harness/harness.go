@@ -144,6 +144,9 @@ type Reply struct {
 	Status  int    // HTTP status; 0 where no reply came
 	Expect  bool   // the target's description allows this status while nothing is injected
 	Body    []byte // what came back, bounded by the client
+	// Header holds what came with it that later calls can refer to, by canonical names; nil
+	// for none.
+	Header  map[string]string
 	Error   string // transport error in the client's words
 	Reused  bool   // it was asked on a connection that had served calls before
 	Private bool   // it speaks of its caller alone, who was the lane's own user

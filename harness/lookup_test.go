@@ -42,6 +42,63 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+func TestLookupInHeaders(t *testing.T) {
+	t.Parallel()
+	r := Reply{Body: []byte(`{"id": 1, "header": {"Etag": "of the body"}}`), Header: map[string]string{
+		"Location": "/v1/orders/a%20b/?x=1", "Etag": "of the header", "Refresh": "/",
+	}}
+	for _, tc := range []struct {
+		path, want string
+		ok         bool
+	}{
+		{"id", "1", true},
+		{"header.Etag", "of the body", true},
+		{"header.Location", "/v1/orders/a%20b/?x=1", true},
+		{"header.Location.last", "a b", true},
+		{"header.Refresh.last", "", false},
+		{"header.Absent", "", false},
+		{"header.Absent.last", "", false},
+		{"Location", "", false},
+	} {
+		if got, ok := r.Lookup(tc.path); got.Text != tc.want || ok != tc.ok {
+			t.Errorf("Lookup(%q) = %v, %v; want %q, %v", tc.path, got, ok, tc.want, tc.ok)
+		}
+	}
+}
+
+func TestReferencesInJSON(t *testing.T) {
+	t.Parallel()
+	replies := map[string]Value{"o1.id": Int(17), "o1.sku": Text(`m"g`), "o2.lines": {FormJSON, `[{"n":1}]`}}
+	lookup := func(path string) (Value, bool) { v, ok := replies[path]; return v, ok }
+	for _, tc := range []struct {
+		text, want string // "" where it cannot be resolved
+		labels     int
+	}{
+		{`[{"id":"{{o1.id}}","sku":"{{o1.sku}}"}]`, `[{"id":17,"sku":"m\"g"}]`, 2},
+		{`{"a":"{{o2.lines}}"}`, `{"a":[{"n":1}]}`, 1},
+		{`["{{o1.id}}","{{o1.id}}"]`, `[17,17]`, 2},
+		{`{"a":"{{o3.id}}"}`, "", 1},
+		{`{"{{o1.id}}":1}`, `{"{{o1.id}}":1}`, 0},
+		{`{"a":"x{{o1.id}}"}`, `{"a":"x{{o1.id}}"}`, 0},
+		{`{"a":",\"{{o1.id}}"}`, `{"a":",\"{{o1.id}}"}`, 0},
+	} {
+		v := Value{FormJSON, tc.text}
+		if n := len(v.References()); n != tc.labels {
+			t.Errorf("%s refers %d times, want %d", tc.text, n, tc.labels)
+		}
+		got, ok := v.Resolve(lookup)
+		if ok != (tc.want != "") || ok && got.Text != tc.want {
+			t.Errorf("%s resolves to %s, %v; want %s", tc.text, got.Text, ok, tc.want)
+		}
+		if !json.Valid([]byte(got.Text)) && ok {
+			t.Errorf("%s resolves to %s, which is no JSON", tc.text, got.Text)
+		}
+		if got := v.prefixed("p-"); !json.Valid([]byte(got.Text)) || len(got.References()) != tc.labels {
+			t.Errorf("%s with a prefix is %s", tc.text, got.Text)
+		}
+	}
+}
+
 func FuzzLookup(f *testing.F) {
 	f.Add([]byte(`{"items": [{"id": 1.0e3}]}`), "items.0.id")
 	f.Add([]byte(`[[["deep"]]]`), "0.0.0")

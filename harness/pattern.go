@@ -27,11 +27,17 @@ func Pattern(re string) (Domain, error) {
 	}
 	p := &pattern{tree: tree, match: match}
 	r := rand.New(rand.NewPCG(1, 1))
-	for range 100 {
+	found := 0
+	for i := 0; i < 100 && found < samples; i++ {
 		if s := p.try(r); match.MatchString(s) {
-			p.sample = s
-			return p, nil
+			// What is optional breaks, too: the sample is the one with the most parts.
+			if found++; found == 1 || len(split(s)) > len(split(p.sample)) {
+				p.sample = s
+			}
 		}
+	}
+	if found > 0 {
+		return p, nil
 	}
 	return nil, fmt.Errorf("pattern %.80q: no text was found that matches it", re)
 }
@@ -44,6 +50,7 @@ type pattern struct {
 
 // The bounds of what is drawn.
 const (
+	samples      = 10      // of which one is broken at its bounds
 	mostRepeats  = 8       // beyond what must be repeated, where the pattern sets no bound
 	patternSteps = 1 << 14 // after so many parts nothing is repeated more often than it must be
 )

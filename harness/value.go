@@ -83,6 +83,18 @@ func (v *Value) UnmarshalText(b []byte) error {
 	return err
 }
 
+// json returns the value as JSON text; what is no JSON becomes a string.
+func (v Value) json() string {
+	if v.Form == FormJSON {
+		return v.Text
+	}
+	b, err := json.Marshal(v.Text)
+	if err != nil {
+		panic("harness: a string that is no JSON: " + err.Error())
+	}
+	return string(b)
+}
+
 // Arg is one argument with its key: a dotted path such as body.items.0.sku.
 type Arg struct {
 	Key   string

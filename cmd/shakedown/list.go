@@ -42,12 +42,28 @@ func listCommand() *cobra.Command {
 					fmt.Fprintf(t, "%s\t%s\t\n", o.Name, o.Doc)
 					params(t, o.Params)
 				}
+				for _, line := range remarks(file) {
+					fmt.Fprintln(t, line)
+				}
 			default:
 				return usagef("list takes faults, detectors, or ops with a target\n\n%s", c.UsageString())
 			}
 			return nil
 		},
 	}
+}
+
+// remarks says what a description leaves open and was filled in, and what of it is not made
+// use of.
+func remarks(f *spec.File) []string {
+	var out []string
+	for _, a := range f.Assumed {
+		out = append(out, "assumed: "+a)
+	}
+	for _, n := range f.Notes {
+		out = append(out, "note: "+n)
+	}
+	return out
 }
 
 func params(w io.Writer, all []harness.Param) {

@@ -98,6 +98,9 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	opts.Faults = chosen
 	opts.Sinks = []harness.Sink{dir, printer{stdout, dir, progress}}
 	opts.Tick = progress.tick
+	for _, line := range remarks(p.file) {
+		fmt.Fprintln(stdout, line)
+	}
 	fmt.Fprintf(stdout, "seed %d\n", f.seed)
 	stop := progress.start()
 	res, failure := campaign.Run(ctx, opts)

@@ -387,14 +387,28 @@ func (b *builder) value(p harness.Param, lane string, depth int) harness.Value {
 		return harness.Int(int64(b.rng.IntN(10)))
 	}
 	if old := b.drawn[p.Name]; len(old) > 0 && b.rng.IntN(3) == 0 {
-		return old[b.rng.IntN(len(old))] // what comes again has consequences
+		return b.bind(old[b.rng.IntN(len(old))], lane, depth) // what comes again has consequences
 	}
 	v := p.Domain.Draw(b.rng)
 	for b.rng.Float64() < b.slip {
 		v = p.Domain.Mutate(b.rng, v)
 	}
 	b.drawn[p.Name] = append(b.drawn[p.Name], v)
-	return v
+	return b.bind(v, lane, depth)
+}
+
+// bind makes the references that a domain draws within a JSON value, which name an op and a
+// field of its reply, into references to calls.
+func (b *builder) bind(v harness.Value, lane string, depth int) harness.Value {
+	if v.Form != harness.FormJSON || depth >= maxDepth {
+		return v
+	}
+	return v.MapRefs(func(from string) string {
+		if ref, ok := b.refer(from, lane, depth); ok {
+			return ref.Text
+		}
+		return from
+	})
 }
 
 // refer returns a reference to a field of the reply of an earlier call, which it makes

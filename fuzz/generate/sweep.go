@@ -68,7 +68,7 @@ func (s *Source) atBounds(x bound) harness.Case {
 	p := x.op.Params[x.param]
 	for _, v := range boundsOf(p) {
 		call := b.call(x.op, laneName(0), 0)
-		call.Args = call.Args.Set(p.Name, v)
+		call.Args = call.Args.Set(p.Name, b.bind(v, laneName(0), 0))
 		b.c.Steps = append(b.c.Steps, call)
 	}
 	return b.c.Normalize()
@@ -141,7 +141,7 @@ func (s *Source) meet(fault harness.Step) harness.Case {
 		steps, made := len(b.c.Steps), len(b.made)
 		call := b.call(x.op, b.lanes[i%s.Lanes], 0)
 		if x.arg.Key != "" {
-			call.Args = call.Args.Set(x.arg.Key, x.arg.Value)
+			call.Args = call.Args.Set(x.arg.Key, b.bind(x.arg.Value, call.Lane, 0))
 		}
 		if s.shunned(harness.Case{Steps: append(b.c.Steps[:len(b.c.Steps):len(b.c.Steps)], call, fault)}) && s.rng.IntN(rarely) > 0 {
 			b.c.Steps, b.made = b.c.Steps[:steps], b.made[:made]

@@ -57,7 +57,7 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 	t := &trail{Session: s, rec: rec}
 	for {
 		t.round++
-		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
+		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string]harness.Reply{}, clients: map[string]harness.Client{}}
 		if err := p.run(ctx); err != nil {
 			return err
 		}

@@ -21,14 +21,14 @@ type play struct {
 	clients map[string]harness.Client // by lane; changed only between turns
 
 	mu       sync.Mutex
-	replies  map[string][]byte // bodies of what was labelled
-	inForce  []*injected       // the stack of heals
-	trouble  error             // the harness's first failure
-	over     bool              // a call was stuck: nothing further is asked
-	stuck    sync.Once         // the stuck probes have looked
-	again    sync.Once         // and have looked once more
-	touched  bool              // something was injected, whatever has become of it
-	expiries sync.WaitGroup    // faults waiting for their for= to run out
+	replies  map[string]harness.Reply // of what was labelled
+	inForce  []*injected              // the stack of heals
+	trouble  error                    // the harness's first failure
+	over     bool                     // a call was stuck: nothing further is asked
+	stuck    sync.Once                // the stuck probes have looked
+	again    sync.Once                // and have looked once more
+	touched  bool                     // something was injected, whatever has become of it
+	expiries sync.WaitGroup           // faults waiting for their for= to run out
 }
 
 // injected is a fault in force.
@@ -179,7 +179,7 @@ func (p *play) call(ctx context.Context, i int) {
 	}
 	if s.Label != "" && reply.Outcome == harness.OK {
 		p.mu.Lock()
-		p.replies[s.Label] = reply.Body
+		p.replies[s.Label] = reply
 		p.mu.Unlock()
 	}
 }
@@ -303,12 +303,12 @@ func (p *play) resolve(args harness.Args) (out harness.Args, missing string) {
 func (p *play) lookup(path string) (harness.Value, bool) {
 	label, field, _ := strings.Cut(path, ".")
 	p.mu.Lock()
-	body, ok := p.replies[label]
+	reply, ok := p.replies[label]
 	p.mu.Unlock()
 	if !ok {
 		return harness.Value{}, false
 	}
-	return harness.Lookup(body, field)
+	return reply.Lookup(field)
 }
 
 // healTime bounds how long a fault may take to be injected, and to be healed.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -14,11 +15,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/openapi"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -39,11 +40,9 @@ type API struct {
 
 // op is one request with what is known about it.
 type op struct {
-	harness.Op
+	drawn harness.Op
+	*spec.Op
 	request spec.Request
-	expects func(status int) bool
-	stream  time.Duration // how long a reply without an end is read; zero: it ends
-	private bool          // its replies speak of the caller alone
 }
 
 // New returns the API of a description, served at base: "http://127.0.0.1:8080".
@@ -56,7 +55,7 @@ func New(f *spec.File, base string) *API {
 		if err != nil {
 			panic("api: a description that was checked has a bad request: " + err.Error())
 		}
-		a.ops[o.Name] = op{o, r, described.Expects, time.Duration(described.Stream), described.Private}
+		a.ops[o.Name] = op{o, described, r}
 	}
 	return a
 }
@@ -90,6 +89,7 @@ type client struct {
 	transport   *http.Transport
 	name, value string // the header that carries the token; "" without
 	user        string // who the lane is; "" where that is not known
+	token       string
 }
 
 // logIn calls the login op and keeps its token. The arguments are drawn from the lane's
@@ -100,9 +100,9 @@ func (c *client) logIn(ctx context.Context, emit func(harness.Event)) error {
 	rng := rand.New(rand.NewPCG(h.Sum64(), 0))
 	name := c.api.login.Op
 	var args harness.Args
-	for _, p := range c.api.ops[name].Params {
+	for _, p := range c.api.ops[name].drawn.Params {
 		if p.Domain != nil {
-			args = append(args, harness.Arg{Key: p.Name, Value: p.Domain.Draw(rng)})
+			args = append(args, harness.Arg{Key: p.Name, Value: credential(p.Domain, rng)})
 		}
 	}
 	tell := func(e harness.Event) {
@@ -122,7 +122,8 @@ func (c *client) logIn(ctx context.Context, emit func(harness.Event)) error {
 	if r.Error != "" {
 		e.Args = e.Args.Set("error", harness.Text(r.Error))
 	}
-	if token, ok := harness.Lookup(r.Body, c.api.login.TokenPath()); ok && r.Outcome == harness.OK {
+	if token, ok := r.Lookup(c.api.login.TokenPath()); ok && r.Outcome == harness.OK {
+		c.token = token.Text
 		c.name, c.value = c.api.login.Carry(token.Text)
 		c.user = c.api.login.Who(c.named(args), r.Body)
 	}
@@ -131,6 +132,15 @@ func (c *client) logIn(ctx context.Context, emit func(harness.Event)) error {
 	}
 	tell(e)
 	return nil
+}
+
+// credential draws an argument of a login: where the description gives an example, that is
+// what lets callers in.
+func credential(d harness.Domain, rng *rand.Rand) harness.Value {
+	if u, ok := d.(interface{ Usual() harness.Value }); ok {
+		return u.Usual()
+	}
+	return d.Draw(rng)
 }
 
 // maxText bounds how much of the login's reply its event holds.
@@ -172,13 +182,13 @@ func (c *client) Call(ctx context.Context, name string, args harness.Args, emit 
 	case err != nil:
 		return harness.Reply{Outcome: lost(o), Error: err.Error(), Reused: reused}, nil
 	}
-	if o.stream > 0 {
-		hangUp := time.AfterFunc(enough(o.stream, c.api.limit, time.Since(began)), func() { cancel(errEnough) })
+	if o.Stream > 0 {
+		hangUp := time.AfterFunc(enough(time.Duration(o.Stream), c.api.limit, time.Since(began)), func() { cancel(errEnough) })
 		defer hangUp.Stop()
 	}
 	r := read(ctx, o, resp)
 	r.Reused = reused
-	r.Private = o.private && c.user != "" && req.Header.Get(c.name) == c.value
+	r.Private = o.Private && c.user != "" && req.Header.Get(c.name) == c.value
 	return r, nil
 }
 
@@ -199,7 +209,7 @@ func unsent(err error) harness.Reply {
 
 // lost is the outcome of a call whose reply did not come.
 func lost(o op) harness.Kind {
-	if o.Mutates {
+	if o.Changes() {
 		return harness.Unknown
 	}
 	return harness.Fail
@@ -210,9 +220,15 @@ func lost(o op) harness.Kind {
 func read(ctx context.Context, o op, resp *http.Response) harness.Reply {
 	defer resp.Body.Close()
 	r := harness.Reply{
-		Outcome: harness.Outcome(resp.StatusCode, o.Mutates),
+		Outcome: harness.Outcome(resp.StatusCode, o.Changes()),
 		Status:  resp.StatusCode,
-		Expect:  o.expects(resp.StatusCode),
+		Expect:  o.Expects(resp.StatusCode),
+	}
+	for name, values := range resp.Header {
+		if r.Header == nil {
+			r.Header = map[string]string{}
+		}
+		r.Header[name] = values[0]
 	}
 	var err error
 	r.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody))
@@ -222,7 +238,7 @@ func read(ctx context.Context, o op, resp *http.Response) harness.Reply {
 	switch {
 	case err == nil || err == io.EOF:
 	case context.Cause(ctx) == errEnough:
-		if r.Outcome == harness.OK && o.Mutates {
+		if r.Outcome == harness.OK && o.Changes() {
 			r.Outcome = harness.Unknown
 		}
 	default:
@@ -251,26 +267,39 @@ func known(a harness.Arg) error {
 	switch {
 	case a.Value.Form == harness.FormRef:
 		return fmt.Errorf("%s=%s was not resolved", a.Key, a.Value)
-	case where == "body", named && (where == "path" || where == "query" || where == "header"):
+	case where == "body", named && (where == "path" || where == "query" || where == "header" || where == "cookie"):
 		return nil
 	}
-	return fmt.Errorf("%s is no argument: path.NAME, query.NAME, header.NAME, body.FIELD and body are", a.Key)
+	return fmt.Errorf("%s is no argument: path.NAME, query.NAME, header.NAME, cookie.NAME, body.FIELD and body are", a.Key)
 }
 
 // request returns the request that the arguments describe. Its errors are about
 // arguments that HTTP cannot carry.
 func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Request, error) {
-	target := o.request.Expand(func(name string) string { return url.PathEscape(args.Text("path." + name)) })
-	sep := "?"
+	target := o.request.Expand(func(name string) string {
+		key := harness.JoinKey(harness.Segment{Name: "path"}, harness.Segment{Name: name})
+		v, _ := args.Get(key)
+		return inPath(o.style(key), name, v)
+	})
+	var query, cookies []pair
 	for _, a := range args {
 		if name, ok := part(a.Key, "query"); ok {
-			target += sep + url.QueryEscape(name) + "=" + url.QueryEscape(a.Value.Text)
-			sep = "&"
+			query = append(query, pairs(o.style(a.Key), name, a.Value)...)
+		}
+		if name, ok := part(a.Key, "cookie"); ok {
+			cookies = append(cookies, pairs(o.style(a.Key), name, a.Value)...)
 		}
 	}
 	payload, has, err := body(args)
 	if err != nil {
 		return nil, err
+	}
+	media := o.Media
+	switch {
+	case media == "":
+		media = "application/json"
+	case has && isForm(media):
+		payload = form(payload)
 	}
 	req, err := http.NewRequestWithContext(ctx, o.request.Method, c.api.base+target, nil)
 	if err != nil {
@@ -278,19 +307,30 @@ func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Re
 	}
 	req.Header.Set("User-Agent", "shakedown")
 	if has {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", media)
 	}
 	if len(payload) > 0 {
 		req.ContentLength = int64(len(payload))
 		req.Body = io.NopCloser(bytes.NewReader(payload))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
 	}
-	if c.name != "" {
-		req.Header.Set(c.name, c.value)
+	for _, p := range c.identity(o) {
+		switch p.in {
+		case "query":
+			query = append(query, p.pair)
+		case "cookie":
+			cookies = append(cookies, p.pair)
+		default:
+			req.Header.Set(p.name, p.value)
+		}
+	}
+	req.URL.RawQuery = encodeQuery(query)
+	if len(cookies) > 0 {
+		req.Header.Set("Cookie", list(cookies, true, true, "; "))
 	}
 	for _, a := range args {
 		if name, ok := part(a.Key, "header"); ok {
-			req.Header.Set(name, a.Value.Text)
+			req.Header.Set(name, inHeader(o.style(a.Key), a.Value))
 		}
 	}
 	if host := req.Header.Get("Host"); host != "" {
@@ -298,6 +338,43 @@ func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Re
 	}
 	once(req)
 	return req, nil
+}
+
+// style is how an array or an object is written where an argument stands.
+func (o op) style(key string) openapi.Style {
+	if p := o.Op.Params[key]; p != nil {
+		return p.Style
+	}
+	return openapi.Style{}
+}
+
+// carried is a part of a request that says who is calling.
+type carried struct {
+	in string
+	pair
+}
+
+// identity returns what a call says about who is calling: what the document asks for where
+// there is one, and else the login's header.
+func (c *client) identity(o op) []carried {
+	if !o.Login {
+		if c.name == "" {
+			return nil
+		}
+		return []carried{{"header", pair{c.name, c.value}}}
+	}
+	var out []carried
+	for _, x := range o.Auth {
+		if strings.Contains(x.Value, "{{token}}") && c.token == "" {
+			continue // the login failed
+		}
+		v := strings.ReplaceAll(strings.ReplaceAll(x.Value, "{{token}}", c.token), "{{lane}}", c.lane)
+		if x.Basic {
+			v = "Basic " + base64.StdEncoding.EncodeToString([]byte(v))
+		}
+		out = append(out, carried{x.In, pair{x.Name, v}})
+	}
+	return out
 }
 
 // once keeps the transport from sending a request again when a connection that was used

@@ -148,7 +148,7 @@ func TestImpossibleCallsAreErrors(t *testing.T) {
 		want string
 	}{
 		{"nothing", nil, "no op nothing"},
-		{"get", harness.Args{{Key: "cookie.x", Value: harness.Text("")}}, "cookie.x is no argument"},
+		{"get", harness.Args{{Key: "trailer.x", Value: harness.Text("")}}, "trailer.x is no argument"},
 		{"get", harness.Args{{Key: "query", Value: harness.Text("")}}, "query is no argument"},
 		{"get", harness.Args{{Key: "query.x", Value: harness.Ref("o1.id")}}, "query.x={{o1.id}} was not resolved"},
 	} {

@@ -12,6 +12,8 @@ func (i *instance) fill(text string) string {
 		switch name {
 		case "listen":
 			return i.s.port.Addr()
+		case "port":
+			return i.s.port.Addr()[strings.LastIndexByte(i.s.port.Addr(), ':')+1:]
 		case "bugs":
 			return i.bugs
 		case "dir":

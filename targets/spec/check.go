@@ -79,17 +79,31 @@ func (c *checker) check() error {
 			return err
 		}
 	}
-	if len(c.f.API.Ops) == 0 {
-		return c.fail([]string{"api", "ops"}, "api.ops is empty: there is nothing to ask of the service")
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.f.API.Ops)) {
-		if err := c.op(name, c.f.API.Ops[name]); err != nil {
-			return err
-		}
+	if c.f.document() == "" && len(c.f.API.Ops) == 0 {
+		return c.fail([]string{"api", "ops"}, "api.ops is empty and there is no api.openapi: there is nothing to ask of the service")
 	}
 	for i, host := range c.f.Allow {
 		if host == "" {
 			return c.fail([]string{"allow", strconv.Itoa(i)}, "the host is empty")
+		}
+	}
+	if c.f.OpenAPI != "" && c.f.API.OpenAPI != "" {
+		return c.fail([]string{"openapi"}, "openapi is short for api.openapi: give one of them")
+	}
+	if c.f.document() != "" { // the ops are known when the document is read
+		return nil
+	}
+	if len(c.f.API.Auth) > 0 {
+		return c.fail([]string{"api", "auth"}, "api.auth is for the security schemes of api.openapi: give a header by a param, or api.login.header")
+	}
+	return c.api()
+}
+
+// api checks the ops and the login.
+func (c *checker) api() error {
+	for _, name := range slices.Sorted(maps.Keys(c.f.API.Ops)) {
+		if err := c.op(name, c.f.API.Ops[name]); err != nil {
+			return err
 		}
 	}
 	return c.login(c.f.API.Login)
@@ -97,11 +111,11 @@ func (c *checker) check() error {
 
 func (c *checker) service() error {
 	s := c.f.Service
-	if s.Build == "" {
+	if s.Build == "" && c.f.document() == "" {
 		return c.fail([]string{"service", "build"}, "service.build is missing: the directory of the Go main package, such as ./cmd/shop")
 	}
 	// Anything else could be read as a flag of the go command.
-	if s.Build != "." && !strings.HasPrefix(s.Build, "./") && !strings.HasPrefix(s.Build, "../") {
+	if s.Build != "" && s.Build != "." && !strings.HasPrefix(s.Build, "./") && !strings.HasPrefix(s.Build, "../") {
 		return c.fail([]string{"service", "build"}, "%q is not a path from this directory: it begins with ./", s.Build)
 	}
 	if s.Ready != "" {
@@ -123,8 +137,8 @@ func (c *checker) service() error {
 			return err
 		}
 	}
-	if !s.Uses("listen") {
-		return c.fail([]string{"service", "env"}, `service.env or service.args must say where to listen: {{listen}} is the address, as in ADDR: "{{listen}}"`)
+	if assumes := c.f.document() != "" && len(s.Env) == 0 && len(s.Args) == 0; !assumes && !s.Uses("listen") && !s.Uses("port") {
+		return c.fail([]string{"service", "env"}, `service.env or service.args must say where to listen: {{listen}} is the address, as in ADDR: "{{listen}}", and {{port}} its port`)
 	}
 	return nil
 }
@@ -132,7 +146,7 @@ func (c *checker) service() error {
 // text checks the placeholders of what is handed to the service, and that it leads to
 // no other machine.
 func (c *checker) text(path []string, text string) error {
-	known := []string{"listen", "bugs", "dir"}
+	known := []string{"listen", "port", "bugs", "dir"}
 	for _, d := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
 		known = append(known, "link."+d)
 	}
@@ -167,7 +181,7 @@ func (c *checker) dependency(name string, d Dependency) error {
 // files checks that the files that a description names are there.
 func (c *checker) files() error {
 	build := c.f.Service.Build
-	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); err != nil || !st.IsDir() {
+	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); build != "" && (err != nil || !st.IsDir()) {
 		return c.fail([]string{"service", "build"}, "there is no directory %s", build)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
@@ -193,6 +207,12 @@ func (c *checker) op(name string, o *Op) error {
 	}
 	if o == nil {
 		return c.fail(path(), "%s is empty: give its request", name)
+	}
+	if o.Skip && c.f.document() == "" {
+		return c.fail(path("skip"), "skip is for operations of api.openapi: take the op away")
+	}
+	if o.Request == "" && c.f.document() != "" {
+		return c.fail(path(), "%s is no operation of %s, so it needs a request", name, c.f.document())
 	}
 	r, err := ParseRequest(o.Request)
 	if err != nil {
@@ -238,17 +258,18 @@ func (c *checker) param(path []string, r Request, key string, p *Param) error {
 	where := segs[0].Name
 	switch {
 	case where == "body":
-	case !slices.Contains([]string{"path", "query", "header"}, where) || len(segs) != 2:
-		return c.fail(path, "a param is keyed path.NAME, query.NAME, header.NAME, body.FIELD or body, not %s", key)
+	case !slices.Contains([]string{"path", "query", "header", "cookie"}, where) || len(segs) != 2:
+		return c.fail(path, "a param is keyed path.NAME, query.NAME, header.NAME, cookie.NAME, body.FIELD or body, not %s", key)
 	case where == "path" && !slices.Contains(r.Names, segs[1].Name):
 		return c.fail(path, "the path %s has no {%s}", r.Path, segs[1].Name)
-	case where == "header" && !headerName.MatchString(segs[1].Name):
-		return c.fail(path, "%q cannot name a header", segs[1].Name)
+	case (where == "header" || where == "cookie") && !headerName.MatchString(segs[1].Name):
+		return c.fail(path, "%q cannot name a %s", segs[1].Name, where)
 	}
 	if p == nil {
 		return c.fail(path, "%s has no kind of value; there are: %s", key, strings.Join(kinds, ", "))
 	}
 	switch set := p.kinds(); {
+	case p.described():
 	case len(set) == 0:
 		return c.fail(path, "%s has no kind of value; there are: %s", key, strings.Join(kinds, ", "))
 	case len(set) > 1:
@@ -263,7 +284,7 @@ func (c *checker) param(path []string, r Request, key string, p *Param) error {
 			return c.fail(append(path, "from", strconv.Itoa(i)), "no op is called %q; there are: %s", m[1], names(c.f.API.Ops))
 		}
 	}
-	if _, err := p.domain(); err != nil {
+	if _, err := p.domain(); err != nil && !p.described() {
 		return c.fail(append(path, p.kinds()[0]), "%v", err)
 	}
 	if p.Raw && (key != "body" || len(p.From) > 0) {

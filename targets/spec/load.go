@@ -50,6 +50,14 @@ func Load(path string) (*File, error) {
 	if err := (&checker{f}).files(); err != nil {
 		return nil, err
 	}
+	if f.document() != "" {
+		if err := f.readDocument(); err != nil {
+			return nil, err
+		}
+		if err := f.assume(); err != nil {
+			return nil, err
+		}
+	}
 	return f, nil
 }
 

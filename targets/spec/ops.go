@@ -30,13 +30,16 @@ func (p *Param) kinds() []string {
 	return slices.DeleteFunc(slices.Clone(kinds), func(k string) bool { return !set[k] })
 }
 
+// described reports whether the param is one of an OpenAPI document.
+func (p *Param) described() bool { return p.drawn != nil }
+
 // HarnessOps returns the ops as the contract has them, sorted by name, with their params
 // sorted by key.
 func (f *File) HarnessOps() []harness.Op {
 	var out []harness.Op
 	for _, name := range slices.Sorted(maps.Keys(f.API.Ops)) {
 		o := f.API.Ops[name]
-		op := harness.Op{Name: name, Doc: strings.TrimSuffix(o.Request+": "+o.Doc, ": "), Mutates: o.Changes(), Takes: []string{"path", "query", "header", "body"}}
+		op := harness.Op{Name: name, Doc: strings.TrimSuffix(o.Request+": "+o.Doc, ": "), Mutates: o.Changes(), Takes: []string{"path", "query", "header", "cookie", "body"}}
 		for _, key := range slices.Sorted(maps.Keys(o.Params)) {
 			p := o.Params[key]
 			d, err := p.domain()
@@ -64,6 +67,9 @@ func (o *Op) Expects(status int) bool {
 	if len(o.Expect) > 0 {
 		return slices.Contains(o.Expect, status)
 	}
+	if slices.Contains(o.known, status) {
+		return true
+	}
 	switch status {
 	case http.StatusNotImplemented, http.StatusServiceUnavailable, http.StatusHTTPVersionNotSupported:
 		return true
@@ -74,6 +80,8 @@ func (o *Op) Expects(status int) bool {
 // about says in a few words what the param can be.
 func (p *Param) about() string {
 	switch {
+	case p.drawn != nil:
+		return p.meaning
 	case p.Int != "":
 		return "a number, " + p.Int
 	case len(p.OneOf) > 0:
@@ -103,6 +111,8 @@ func (p *Param) domain() (harness.Domain, error) {
 
 func (p *Param) plain() (harness.Domain, error) {
 	switch {
+	case p.drawn != nil:
+		return p.drawn, nil
 	case p.Int != "":
 		lo, hi, err := between(p.Int)
 		if err != nil {

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/openapi"
 )
 
 // File is a shakedown.yaml.
@@ -16,9 +19,15 @@ type File struct {
 	Service      Service               `yaml:"service"`
 	Dependencies map[string]Dependency `yaml:"dependencies"`
 	API          API                   `yaml:"api"`
+	// OpenAPI is short for API.OpenAPI.
+	OpenAPI string `yaml:"openapi"`
 	// Allow lists hosts other than loopback that a dependency may be at, and that
 	// Service.Env and Service.Args may lead to.
 	Allow []string `yaml:"allow"`
+
+	// Assumed says what the file leaves open and was filled in, Notes what of an OpenAPI
+	// document is not made use of. Both are set by Load.
+	Assumed, Notes []string `yaml:"-"`
 
 	src  source // what it was read from, to point at places in it
 	root ast.Node
@@ -26,7 +35,7 @@ type File struct {
 
 // Service says how the service is built and started. In Env and Args {{listen}} is the
 // address to listen on, {{link.NAME}} the address of a dependency's link, {{bugs}} what
-// --bugs switched on, {{dir}} the directory of the file. What is plainly the address of
+// --bugs switched on, {{dir}} the directory of the file, {{port}} the port of {{listen}}. What is plainly the address of
 // another machine in them must be in File.Allow.
 type Service struct {
 	Build   string            `yaml:"build"` // Go main package, as a path from Dir
@@ -58,8 +67,15 @@ type Dependency struct {
 
 // API says what can be asked of the service.
 type API struct {
-	Login *Login         `yaml:"login"`
-	Ops   map[string]*Op `yaml:"ops"`
+	// OpenAPI is an OpenAPI 3 document. Ops beside it say more about its operations, or add
+	// others: a param of theirs takes the place of the document's.
+	OpenAPI string         `yaml:"openapi"`
+	Login   *Login         `yaml:"login"`
+	Ops     map[string]*Op `yaml:"ops"`
+	// Auth holds what calls say for the document's security schemes: a token, a key, or
+	// user:password; {{lane}} in it is the lane. Where a scheme has none the login's token
+	// is taken.
+	Auth map[string]string `yaml:"auth"`
 }
 
 // Login is done once for each lane at the start of a case.
@@ -83,10 +99,23 @@ type Op struct {
 	Mutates *bool             `yaml:"mutates"` // zero: every method but GET, HEAD and OPTIONS does
 	Private bool              `yaml:"private"` // its replies speak of the caller alone: no other user is named in them; wants Login.Identity
 	Params  map[string]*Param `yaml:"params"`
+	Skip    bool              `yaml:"skip"`   // an operation of the OpenAPI document is left out
 	Expect  []int             `yaml:"expect"` // the statuses allowed while nothing is injected; zero: all below 500, and 501, 503, 505
 	// Stream says that the reply has no end, such as server-sent events: it is read for so
 	// long, and then the client hangs up. Zero: it ends by itself.
 	Stream Duration `yaml:"stream"`
+
+	Media string       `yaml:"-"` // of its body; zero means JSON
+	Login bool         `yaml:"-"` // the document says whether a login is asked for: Auth is all that is sent
+	Auth  []Credential `yaml:"-"` // what a call says about who is calling
+	known []int        // statuses from 500 that the document gives
+}
+
+// Credential is what a call says about who is calling.
+type Credential struct {
+	In, Name string // header, query or cookie
+	Value    string // {{token}} in it is the login's token, {{lane}} the lane
+	Basic    bool   // the value is user:password, and sent as basic authorization
 }
 
 // Param is a parameter's domain: exactly one of its kinds is set.
@@ -101,6 +130,11 @@ type Param struct {
 	From     []string `yaml:"from"`     // "create_order.id": a field of an earlier reply
 	Optional bool     `yaml:"optional"` // may be left out
 	Raw      bool     `yaml:"raw"`      // body only: the text is sent as it is, not as JSON
+
+	Style    openapi.Style `yaml:"-"` // of an array or an object; zero means JSON
+	drawn    harness.Domain
+	meaning  string // in words, of drawn
+	inferred bool   // From is what the document says
 }
 
 // Duration is a time.Duration that is written as 200ms.
