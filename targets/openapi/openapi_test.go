@@ -102,7 +102,7 @@ func TestMistakes(t *testing.T) {
 		line       int
 		want       string
 	}{
-		{"not YAML", "openapi: 3.0.3\npaths: [\n", 2, "not YAML"},
+		{"not YAML", "openapi: 3.0.3\npaths: [\n", 3, "not YAML"},
 		{"a tab", "openapi: 3.0.3\n\tpaths: 1\n", 2, "not YAML"},
 		{"empty", "", 0, "not an OpenAPI document"},
 		{"something else", "a: 1\n", 1, "not an OpenAPI document"},
