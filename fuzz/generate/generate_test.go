@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -271,5 +272,45 @@ func TestOpsThatFeelFaultsMeetThemFirst(t *testing.T) {
 	}
 	if want := (felt{0, 1}); s.felt[pair{"get", "db"}] != want {
 		t.Errorf("get: %v, want %v: the fault was healed before its second call", s.felt[pair{"get", "db"}], want)
+	}
+}
+
+// list draws a list that refers to what an op made.
+type list struct{ harness.Domain }
+
+func (list) Draw(*rand.Rand) harness.Value {
+	return harness.Value{Form: harness.FormJSON, Text: `[{"sku":"{{make.id}}"},{"sku":"{{make.id}}"}]`}
+}
+
+func (l list) Bounds() []harness.Value { return []harness.Value{l.Draw(nil)} }
+
+// TestReferencesWithinValues draws bodies that refer to other calls: these are made before.
+func TestReferencesWithinValues(t *testing.T) {
+	t.Parallel()
+	target := &harness.Target{Name: "x", Ops: []harness.Op{
+		{Name: "make", Mutates: true},
+		{Name: "order", Params: []harness.Param{{Name: "body.items", Domain: list{harness.Const(harness.Int(1))}}}},
+	}}
+	s := New(Options{Target: target, Seed: 3})
+	referred := 0
+	for range 50 {
+		c, _ := s.Next()
+		made := map[string]bool{}
+		for _, step := range c.Steps {
+			for _, a := range step.Args {
+				for _, l := range a.Value.References() {
+					if referred++; !made[l] {
+						t.Fatalf("%s is referred to before it is made:\n%s", l, c)
+					}
+				}
+			}
+			made[step.Label] = step.Name == "make"
+		}
+		if _, err := harness.ParseCase([]byte(c.String())); err != nil {
+			t.Fatalf("%v:\n%s", err, c)
+		}
+	}
+	if referred == 0 {
+		t.Error("nothing was referred to")
 	}
 }

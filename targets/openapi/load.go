@@ -266,6 +266,9 @@ func (f *file) adopt(err error) *Error {
 		if c, err := strconv.Atoi(m[2]); err == nil {
 			e.Column = c
 		}
+		if strings.Contains(err.Error(), "did not find expected") {
+			e.Line++ // of these the library counts lines from zero
+		}
 		msg := strings.Replace(strings.TrimPrefix(err.Error(), "yaml: "), m[0]+": ", "", 1)
 		e.Msg = "not YAML: " + msg
 	}

@@ -102,7 +102,7 @@ func TestMistakes(t *testing.T) {
 		line       int
 		want       string
 	}{
-		{"not YAML", "openapi: 3.0.3\npaths: [\n", 2, "not YAML"},
+		{"not YAML", "openapi: 3.0.3\npaths: [\n", 3, "not YAML"},
 		{"a tab", "openapi: 3.0.3\n\tpaths: 1\n", 2, "not YAML"},
 		{"empty", "", 0, "not an OpenAPI document"},
 		{"something else", "a: 1\n", 1, "not an OpenAPI document"},
@@ -259,4 +259,83 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLargeDocumentsAreBounded reads what is made to take long.
+func TestLargeDocumentsAreBounded(t *testing.T) {
+	t.Parallel()
+	const head = "openapi: 3.1.0\ninfo: {title: t, version: '1'}\npaths: {/a: {post: {requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/S0'}}}}, responses: {'200': {description: ok}}}}}\ncomponents:\n  schemas:\n"
+	many := func(n int, schema func(i int) string) string {
+		var b strings.Builder
+		b.WriteString(head)
+		for i := range n {
+			fmt.Fprintf(&b, "    S%d: %s\n", i, schema(i))
+		}
+		return b.String()
+	}
+	next := func(i, n int) string { return fmt.Sprintf("{$ref: '#/components/schemas/S%d'}", (i+1)%n) }
+	for _, tc := range []struct{ name, text, want string }{
+		{"long chain", many(2000, func(i int) string {
+			return "{type: object, required: [a], properties: {a: " + next(i, 2000) + ", b: {type: integer}}}"
+		}), "wants itself within itself"},
+		{"wide alternatives", many(300, func(i int) string {
+			return "{oneOf: [" + next(i, 300) + ", " + next(i+7, 300) + ", {type: integer}]}"
+		}), "more than 64 schemas are to hold at once"},
+		{"alternatives of alternatives", many(12, func(i int) string {
+			return "{oneOf: [" + next(i, 12) + ", {type: integer}], anyOf: [" + next(i+1, 12) + ", {minimum: 1}], allOf: [" + next(i+4, 12) + "]}"
+		}), ""},
+		{"many parts", many(100, func(i int) string { return "{allOf: [" + next(i, 100) + "]}" }), "more than 64 schemas are to hold at once"},
+		{"everything leads everywhere", many(40, func(i int) string {
+			var props []string
+			for j := range 40 {
+				props = append(props, fmt.Sprintf("p%d: {$ref: '#/components/schemas/S%d'}", j, j))
+			}
+			return "{type: object, properties: {" + strings.Join(props, ", ") + "}}"
+		}), ""},
+		{"many keys", "openapi: 3.0.0\na:\n" + strings.Repeat("- b\n", maxNodes), "more than"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			doc, err := Parse("openapi.yaml", []byte(tc.text))
+			if took := time.Since(start); took > time.Minute {
+				t.Errorf("it took %v", took)
+			}
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("error %v, want %q", err, tc.want)
+			}
+			if err != nil {
+				return
+			}
+			rng := rand.New(rand.NewPCG(1, 1))
+			for _, p := range doc.Ops[0].Params {
+				for range 20 {
+					if v := p.Domain.Draw(rng); len(v.Text) > 1<<20 {
+						t.Errorf("%s: %d bytes are drawn", p.Key, len(v.Text))
+					}
+				}
+				if b, ok := p.Domain.(harness.Bounded); ok {
+					b.Bounds()
+				}
+			}
+		})
+	}
+}
+
+// TestDeepValuesAreCheckedInTime has alternatives that both hold, all the way down.
+func TestDeepValuesAreCheckedInTime(t *testing.T) {
+	t.Parallel()
+	doc, err := Parse("openapi.yaml", []byte(document(`{$ref: "#/components/schemas/A"}`,
+		`{A: {oneOf: [{type: object, required: [x], properties: {a: {$ref: "#/components/schemas/A"}}}, {type: object, required: [y], properties: {a: {$ref: "#/components/schemas/A"}}}]}}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep := harness.Value{Form: harness.FormJSON, Text: strings.Repeat(`{"x":"","y":"","a":`, 60) + "1" + strings.Repeat("}", 60)}
+	n := 0
+	for range doc.Ops[0].Params[0].Domain.Simpler(deep) {
+		if n++; n == 20 {
+			return
+		}
+	}
+	t.Errorf("only %d simpler values", n)
 }

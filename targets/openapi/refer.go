@@ -300,14 +300,19 @@ func (x source) of(entities []string) bool {
 		if slices.Contains(x.q.makes(), e) {
 			return true
 		}
-		// "order_id" says itself what it is of.
+		// "order_id" says itself what it is of; but what was given is only given back.
 		for _, k := range keys[:4] {
-			if whole == e+" "+k {
+			if whole == e+" "+k && !x.echo() {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// echo reports whether a request takes what the field of its reply is named after.
+func (x source) echo() bool {
+	return slices.ContainsFunc(x.q.params, func(p input) bool { return slices.Equal(split(p.name), x.words) })
 }
 
 // rank says how well a field suits a param by its name, the best first; -1 for not at all.

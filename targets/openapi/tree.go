@@ -196,7 +196,7 @@ func (s *shape) of(v value) *shape {
 		}
 		best := s.alts[0]
 		for _, a := range s.alts {
-			if a.conforms(v, 0) == nil {
+			if a.conforms(v) == nil {
 				best = a
 				break
 			}
@@ -374,13 +374,24 @@ func (t tree) Check(text string) error {
 	if err != nil { // the text of a string
 		v = value{leaf: harness.Text(text)}
 	}
-	return t.conforms(v, 0)
+	return t.conforms(v)
 }
 
-// conforms says why v is no instance of s. What stands for a field of a reply conforms.
-func (s *shape) conforms(v value, depth int) error {
+// maxChecked is how many comparisons it takes at most to check a value: alternatives of
+// alternatives are many.
+const maxChecked = 1 << 14
+
+// conforms says why v is no instance of s. What stands for a field of a reply conforms, and
+// so does what takes too long to tell.
+func (s *shape) conforms(v value) error {
+	left := maxChecked
+	return s.conform(v, &left)
+}
+
+func (s *shape) conform(v value, left *int) error {
+	*left--
 	switch {
-	case s == nil || depth > maxNesting:
+	case s == nil || *left <= 0:
 		return nil
 	case s.nullable && v.isNull(), v.reference():
 		return nil
@@ -389,7 +400,7 @@ func (s *shape) conforms(v value, depth int) error {
 	case len(s.alts) > 0:
 		var err error
 		for _, a := range s.alts {
-			if err = a.conforms(v, depth+1); err == nil {
+			if err = a.conform(v, left); err == nil {
 				return nil
 			}
 		}
@@ -401,7 +412,7 @@ func (s *shape) conforms(v value, depth int) error {
 			return fmt.Errorf("expected a list of %d elements or more", s.least)
 		}
 		for _, x := range v.items {
-			if err := s.items.conforms(x, depth+1); err != nil {
+			if err := s.items.conform(x, left); err != nil {
 				return err
 			}
 		}
@@ -417,7 +428,7 @@ func (s *shape) conforms(v value, depth int) error {
 			return fmt.Errorf("%s is missing", p.name)
 		case i < 0:
 		default:
-			if err := p.conforms(v.members[i].value, depth+1); err != nil {
+			if err := p.conform(v.members[i].value, left); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 		}

@@ -64,7 +64,7 @@ func (f *File) onlyMain() (string, error) {
 		if errors.As(err, &exit) {
 			said, _, _ = strings.Cut(string(bytes.TrimSpace(exit.Stderr)), "\n")
 		}
-		return "", f.Mistake(nil, "service.build is missing, and go list finds no main package (%s): %s", said, remedy)
+		return "", f.Mistake([]string{"service", "build"}, "service.build is missing, and go list finds no main package (%s): %s", said, remedy)
 	}
 	var found []string
 	for dir := range strings.Lines(string(out)) {
@@ -81,11 +81,11 @@ func (f *File) onlyMain() (string, error) {
 	slices.Sort(found)
 	switch len(found) {
 	case 0:
-		return "", f.Mistake(nil, "service.build is missing, and there is no main package here or below: %s", remedy)
+		return "", f.Mistake([]string{"service", "build"}, "service.build is missing, and there is no main package here or below: %s", remedy)
 	case 1:
 		return found[0], nil
 	}
-	return "", f.Mistake(nil, "service.build is missing, and there are several main packages (%s): %s", strings.Join(found, ", "), remedy)
+	return "", f.Mistake([]string{"service", "build"}, "service.build is missing, and there are several main packages (%s): %s", strings.Join(found, ", "), remedy)
 }
 
 // resolved returns a path without symbolic links, as far as that can be told.

@@ -25,15 +25,21 @@ func (f *File) readDocument() error {
 	if !filepath.IsLocal(at) {
 		return f.Mistake(key, "%s is not below this directory: put the document beside this file", at)
 	}
-	doc, err := openapi.Read(filepath.Join(f.Dir, at))
+	file := filepath.Join(filepath.Dir(f.src.file), at)
+	doc, err := openapi.Read(file)
 	var e *openapi.Error
 	switch {
 	case errors.As(err, &e) && e.Line > 0:
 		return ErrorAt(e.File, e.Text, e.Line, e.Column, e.Msg)
 	case errors.As(err, &e) && e.Text == nil:
+		if e.File != file { // one that it refers to
+			at = e.File
+		}
 		return f.Mistake(key, "%s: %s", at, e.Msg)
+	case errors.As(err, &e):
+		return &Error{File: e.File, Msg: e.Msg}
 	case err != nil:
-		return &Error{File: filepath.Join(f.Dir, at), Msg: cmp.Or(errorText(e), err.Error())}
+		return &Error{File: file, Msg: err.Error()}
 	}
 	f.Notes = doc.Notes
 	if f.API.Ops == nil {
@@ -66,12 +72,6 @@ func (f *File) readDocument() error {
 	return f.authorize(doc)
 }
 
-func errorText(e *openapi.Error) string {
-	if e == nil {
-		return ""
-	}
-	return e.Msg
-}
 
 // merge returns an operation of the document with what the file says about it.
 func merge(o *Op, d openapi.Op) *Op {
