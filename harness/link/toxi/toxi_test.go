@@ -1,0 +1,679 @@
+package toxi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/Shopify/toxiproxy/v2/toxics"
+	"github.com/rs/zerolog"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// soon bounds every wait that is expected to end.
+const soon = 20 * time.Second
+
+// while is how long a test watches that something does not happen.
+const while = 50 * time.Millisecond
+
+// serve starts a TCP server and returns its address.
+func serve(t testing.TB, handle func(net.Conn)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			wg.Go(func() {
+				defer c.Close()
+				handle(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		mu.Lock()
+		for _, c := range conns {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return ln.Addr().String()
+}
+
+func echo(c net.Conn) { io.Copy(struct{ io.Writer }{c}, c) }
+
+// flood answers without end.
+func flood(c net.Conn) {
+	for block := make([]byte, 64<<10); ; {
+		if _, err := c.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+// api starts a toxiproxy with its HTTP API and returns that one's URL.
+func api(t testing.TB) string {
+	t.Helper()
+	zerolog.SetGlobalLevel(zerolog.Disabled)
+	s := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &http.Server{Handler: s.Routes()}
+	var serving sync.WaitGroup
+	serving.Go(func() { h.Serve(ln) })
+	t.Cleanup(func() { // without waiting for requests: some hang
+		h.Close()
+		serving.Wait()
+	})
+	return "http://" + ln.Addr().String()
+}
+
+// engines runs a test on both kinds of engine.
+func engines(t *testing.T, test func(*testing.T, *Engine)) {
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		test(t, Embedded())
+	})
+	t.Run("remote", func(t *testing.T) {
+		t.Parallel()
+		e, err := Remote(api(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.version = Version // a server that is built from its module says "git"
+		test(t, e)
+	})
+}
+
+func listen(t testing.TB, e *Engine, upstream string) *Link {
+	t.Helper()
+	l, err := e.Listen("dep", upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr, soon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+func disturb(t testing.TB, l *Link, x harness.Toxic) harness.Injection {
+	t.Helper()
+	inj, err := l.Disturb(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inj
+}
+
+func heal(t testing.TB, inj harness.Injection) {
+	t.Helper()
+	if err := inj.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func roundTrip(t testing.TB, c net.Conn, s string) {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(soon))
+	got := make([]byte, len(s))
+	if _, err := io.WriteString(c, s); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.ReadFull(c, got); err != nil || string(got) != s {
+		t.Fatalf("got %q, %v; want %q", got[:n], err, s)
+	}
+}
+
+// ended reads to the end and returns what came and how it ended.
+func ended(c net.Conn) (string, error) {
+	c.SetReadDeadline(time.Now().Add(soon))
+	b, err := io.ReadAll(c)
+	return string(b), err
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", soon, what)
+		}
+	}
+}
+
+func TestVersionIsThatOfTheModule(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Version}}", "github.com/Shopify/toxiproxy/v2").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(string(out)); got != "v"+Version {
+		t.Errorf("the module is %s, Version says %s", got, Version)
+	}
+	if got := Embedded().Name(); got != "toxiproxy@"+Version {
+		t.Errorf("it is called %s", got)
+	}
+}
+
+// Toxiproxy takes attributes that it does not know, and does nothing then.
+func TestAttributesAreKnown(t *testing.T) {
+	t.Parallel()
+	all := harness.Toxic{
+		Delay: time.Second, Jitter: time.Second, Rate: 1, Slice: 1, Gap: time.Millisecond, Linger: time.Second,
+		Hold: true, Drop: true, Expire: time.Second, Cut: true, CutAfter: 1, Reset: true,
+	}
+	parts, _, err := translate(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]bool{}
+	for _, p := range parts {
+		used[p.Type] = true
+		w := &toxics.ToxicWrapper{Type: p.Type}
+		if toxics.New(w) == nil {
+			t.Errorf("there is no toxic %s", p.Type)
+			continue
+		}
+		b, err := json.Marshal(p.Attributes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dec := json.NewDecoder(strings.NewReader(string(b)))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(w.Toxic); err != nil {
+			t.Errorf("%s: %v", p.Type, err)
+		}
+	}
+	for name := range toxics.ToxicRegistry {
+		if name != "noop" && !used[name] {
+			t.Errorf("toxic %s is not used", name)
+		}
+	}
+}
+
+func TestLinkCopiesAndCounts(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		c := dial(t, l.Addr())
+		roundTrip(t, c, "hello")
+		want := harness.LinkStats{Conns: 1, Open: 1, Up: 5, Down: 5}
+		eventually(t, "all is counted", func() bool { return l.Stats() == want })
+		c.Close()
+		eventually(t, "the connection is gone", func() bool { return l.Stats().Open == 0 })
+		if len(e.Notes()) > 0 {
+			t.Errorf("notes: %q", e.Notes())
+		}
+	})
+}
+
+func TestUpstreamCanBeElsewhere(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, "127.0.0.1:1")
+		if got, err := ended(dial(t, l.Addr())); got != "" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		was := l.Addr()
+		l.SetUpstream(serve(t, echo))
+		c := dial(t, was)
+		roundTrip(t, c, "hello")
+		l.SetUpstream(serve(t, func(c net.Conn) { io.WriteString(c, "other") }))
+		roundTrip(t, c, "stays where it is")
+		if got, _ := ended(dial(t, was)); got != "other" {
+			t.Errorf("a new connection got %q", got)
+		}
+	})
+}
+
+func TestToxicsActAndAreCounted(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		toxic harness.Toxic
+		acted int64 // of a round trip of five bytes on each of two connections
+		unit  string
+		got   string // what a client has then, before the end if there is one
+		least time.Duration
+		ends  bool
+		after string // ... and once more after the heal
+	}{
+		{name: "latency down", toxic: harness.Toxic{Dir: harness.Down, Delay: 40 * time.Millisecond}, acted: 10, unit: "bytes", got: "hello", least: 40 * time.Millisecond},
+		{name: "latency both", toxic: harness.Toxic{Delay: 20 * time.Millisecond}, acted: 20, unit: "bytes", got: "hello", least: 40 * time.Millisecond},
+		{name: "bandwidth", toxic: harness.Toxic{Dir: harness.Up, Rate: 1}, acted: 10, unit: "bytes", got: "hello", least: 4 * time.Millisecond},
+		{name: "slicer", toxic: harness.Toxic{Dir: harness.Up, Slice: 1, Gap: 5 * time.Millisecond}, acted: 10, unit: "bytes", got: "hello", least: 20 * time.Millisecond},
+		{name: "hold", toxic: harness.Toxic{Dir: harness.Up, Hold: true}, acted: 10, unit: "bytes", after: "hello"},
+		{name: "drop", toxic: harness.Toxic{Dir: harness.Up, Drop: true}, acted: 10, unit: "bytes", ends: true},
+		{name: "expire", toxic: harness.Toxic{Dir: harness.Up, Drop: true, Expire: 50 * time.Millisecond}, acted: 10 + 2, unit: "bytes and connections", ends: true, least: 50 * time.Millisecond},
+		{name: "limit", toxic: harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: 3}, acted: 2, unit: "connections", got: "hel", ends: true},
+		{name: "reset", toxic: harness.Toxic{Dir: harness.Down, Reset: true}, acted: 2, unit: "connections", ends: true},
+	}
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		for _, tt := range tests {
+			old := dial(t, l.Addr())
+			roundTrip(t, old, "bytes before do not count")
+			inj := disturb(t, l, tt.toxic)
+			if n := inj.Acted(); n != 0 || inj.Unit != tt.unit {
+				t.Errorf("%s: at first %d %s", tt.name, n, inj.Unit)
+			}
+			start := time.Now()
+			conns := []net.Conn{old, dial(t, l.Addr())}
+			for _, c := range conns {
+				c.SetDeadline(time.Now().Add(soon))
+				io.WriteString(c, "hello")
+				got := make([]byte, len(tt.got))
+				if _, err := io.ReadFull(c, got); err != nil || string(got) != tt.got {
+					t.Errorf("%s: got %q, %v; want %q", tt.name, got, err, tt.got)
+				}
+			}
+			eventually(t, fmt.Sprintf("%s has touched %d %s", tt.name, tt.acted, tt.unit), func() bool { return inj.Acted() == tt.acted })
+			if took := time.Since(start); took < tt.least {
+				t.Errorf("%s: took %s, want %s or more", tt.name, took, tt.least)
+			}
+			heal(t, inj)
+			for _, c := range conns {
+				if tt.ends {
+					if got, _ := ended(c); got != "" {
+						t.Errorf("%s: after the heal %q", tt.name, got)
+					}
+					continue
+				}
+				got := make([]byte, len(tt.after))
+				io.ReadFull(c, got)
+				if string(got) != tt.after {
+					t.Errorf("%s: after the heal %q, want %q", tt.name, got, tt.after)
+				}
+				roundTrip(t, c, "again")
+			}
+			if n := inj.Acted(); n != tt.acted {
+				t.Errorf("%s: %d %s in the end, want %d", tt.name, n, inj.Unit, tt.acted)
+			}
+			fresh := dial(t, l.Addr())
+			roundTrip(t, fresh, "new")
+			for _, c := range append(conns, fresh) { // else a heal that ends connections ends these at any later time
+				c.Close()
+			}
+			eventually(t, "all are gone", func() bool { return l.Stats().Open == 0 && l.back.Stats().Open == 0 })
+		}
+	})
+}
+
+func TestSlowClose(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		const delay = 60 * time.Millisecond
+		l := listen(t, e, serve(t, func(c net.Conn) { io.WriteString(c, "bye") }))
+		inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Linger: delay})
+		start := time.Now()
+		if got, err := ended(dial(t, l.Addr())); got != "bye" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if took := time.Since(start); took < delay {
+			t.Errorf("the end came after %s, want %s", took, delay)
+		}
+		if n := inj.Acted(); n != 1 || inj.Unit != "connections" {
+			t.Errorf("acted on %d %s, want one connection", n, inj.Unit)
+		}
+		heal(t, inj)
+	})
+}
+
+func TestDown(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		c := dial(t, l.Addr())
+		roundTrip(t, c, "hello")
+		one := disturb(t, l, harness.Toxic{Refuse: true, Close: true})
+		two := disturb(t, l, harness.Toxic{Refuse: true, Reset: true})
+		if got, err := ended(c); got != "" || err != nil {
+			t.Errorf("got %q, %v; want the end", got, err)
+		}
+		if _, err := ended(dial(t, l.Addr())); err == nil {
+			t.Error("a new connection was taken")
+		}
+		heal(t, one)
+		if _, err := ended(dial(t, l.Addr())); err == nil {
+			t.Error("it is up although one of two has not healed")
+		}
+		if n := one.Acted(); n != 2 {
+			t.Errorf("acted on %d %s, want 2", n, one.Unit)
+		}
+		heal(t, two)
+		roundTrip(t, dial(t, l.Addr()), "hello")
+	})
+}
+
+func TestResetHealsEverything(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		hold := disturb(t, l, harness.Toxic{Hold: true})
+		down := disturb(t, l, harness.Toxic{Refuse: true, Close: true})
+		if err := l.Reset(); err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, dial(t, l.Addr()), "hello")
+		again := disturb(t, l, harness.Toxic{Dir: harness.Up, Hold: true})
+		heal(t, hold)
+		heal(t, down)
+		c := dial(t, l.Addr())
+		io.WriteString(c, "hello")
+		eventually(t, "it is held", func() bool { return again.Acted() == 5 })
+		c.SetReadDeadline(time.Now().Add(while))
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Error("an earlier heal has healed a later toxic")
+		}
+		heal(t, again)
+	})
+}
+
+func TestWhatToxiproxyCannotDo(t *testing.T) {
+	t.Parallel()
+	l := listen(t, Embedded(), serve(t, echo))
+	for name, x := range map[string]harness.Toxic{
+		"cannot refuse new connections without":  {Refuse: true},
+		"cannot close the connections":           {Close: true},
+		"and do something else, too":             {Refuse: true, Close: true, Delay: 1},
+		"the toxic does nothing":                 {Dir: harness.Up},
+		"direction 3 is not known":               {Dir: 3, Hold: true},
+		"a duration must be from 0":              {Delay: -1},
+		"-1: a number must be from 0":            {Rate: -1},
+		"nothing is dropped":                     {Hold: true, Expire: 1},
+		"1000000000000: a number must be from 0": {Slice: 1e12},
+	} {
+		if _, err := l.Disturb(t.Context(), x); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%+v: got %v, want %q", x, err, name)
+		}
+	}
+	roundTrip(t, dial(t, l.Addr()), "hello")
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := l.Disturb(t.Context(), harness.Toxic{Hold: true}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed link: %v", err)
+	}
+}
+
+// stalled opens a connection to a server that is mixed on which much is unread, so that toxiproxy
+// waits to write.
+func stalled(t *testing.T, l *Link) *net.TCPConn {
+	t.Helper()
+	c := dial(t, l.Addr())
+	c.SetReadBuffer(8 << 10)
+	io.WriteString(c, "f")
+	eventually(t, "the link is full", func() bool {
+		before := l.back.Traffic().Down
+		time.Sleep(while)
+		return before > 64<<10 && l.back.Traffic().Down == before
+	})
+	return c
+}
+
+// mixed answers each connection by its first byte: a flood, or what it got.
+func mixed(c net.Conn) {
+	var b [1]byte
+	if _, err := c.Read(b[:]); err != nil {
+		return
+	}
+	if b[0] == 'f' {
+		flood(c)
+	}
+	c.Write(b[:])
+	echo(c)
+}
+
+// A client with unread bytes that goes away while a toxic is added hangs toxiproxy for good.
+func TestHangIsSurvived(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		var mu sync.Mutex
+		var said []string
+		e.Say = func(s string) {
+			mu.Lock()
+			defer mu.Unlock()
+			said = append(said, s)
+		}
+		l := listen(t, e, serve(t, mixed))
+		was := l.Addr()
+		lag := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: 30 * time.Millisecond})
+
+		// While one is added: an error of that injection.
+		busy := dial(t, was)
+		roundTrip(t, busy, "e")
+		c := stalled(t, l)
+		failed := make(chan error, 1)
+		start := time.Now()
+		go func() {
+			_, err := l.Disturb(t.Context(), harness.Toxic{Dir: harness.Down, Delay: time.Millisecond})
+			failed <- err
+		}()
+		time.Sleep(while) // the call waits for the stalled connection now
+		c.Close()
+		err := <-failed
+		if err == nil || !strings.Contains(err.Error(), "toxiproxy hangs: no answer within 2s: its proxy was given up") {
+			t.Fatalf("got %v, want that it hangs", err)
+		}
+		if took := time.Since(start); took > limit+soon {
+			t.Errorf("it took %s", took)
+		}
+		if _, err := ended(busy); err == nil {
+			t.Error("a connection through the proxy that was given up was not reset")
+		}
+		again := dial(t, was)
+		start = time.Now()
+		roundTrip(t, again, "e")
+		if took := time.Since(start); took < 30*time.Millisecond {
+			t.Errorf("the toxic that was in force is gone: a round trip took %s", took)
+		}
+
+		// While one is removed: it is healed all the same.
+		drip := disturb(t, l, harness.Toxic{Dir: harness.Down, Rate: 1 << 20})
+		c = stalled(t, l)
+		go func() { failed <- drip.Heal(t.Context()) }()
+		time.Sleep(while)
+		c.Close()
+		if err := <-failed; err != nil {
+			t.Errorf("the heal: %v", err)
+		}
+		heal(t, lag)
+		again = dial(t, was)
+		roundTrip(t, again, "e")
+		mu.Lock()
+		defer mu.Unlock()
+		if len(said) != 1 || !strings.Contains(said[0], "remove bandwidth: toxiproxy hangs") {
+			t.Errorf("said %q, want the removal that hung", said)
+		}
+		notes := strings.Join(e.Notes(), "\n")
+		if !strings.Contains(notes, "given up: 2, the first for this: link dep: add latency: toxiproxy hangs") {
+			t.Errorf("notes %q", notes)
+		}
+	})
+}
+
+func TestRemoteThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	if _, err := Remote("http://127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "toxiproxy at http://127.0.0.1:1") {
+		t.Errorf("got %v", err)
+	}
+	other := httptest.NewServer(nil)
+	defer other.Close()
+	if _, err := Remote(other.URL); err == nil || !strings.Contains(err.Error(), "toxiproxy at "+other.URL) {
+		t.Errorf("another server: %v", err)
+	}
+}
+
+// A remote that goes away is the harness's failure: nothing can be healed then.
+func TestRemoteThatGoesAway(t *testing.T) {
+	t.Parallel()
+	s := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	h := httptest.NewServer(s.Routes())
+	defer h.Close()
+	e, err := Remote(h.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.Listen("dep", serve(t, echo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inj := disturb(t, l, harness.Toxic{Hold: true})
+	h.Close()
+	if _, err := l.Disturb(t.Context(), harness.Toxic{Delay: 1}); err == nil || !strings.Contains(err.Error(), "toxiproxy gives no proxy") {
+		t.Errorf("disturb: %v", err)
+	}
+	if err := inj.Heal(t.Context()); err == nil {
+		t.Error("a heal that could not be done is no error")
+	}
+	if err := l.Reset(); err == nil {
+		t.Error("a reset that could not be done is no error")
+	}
+	if c, err := net.DialTimeout("tcp", l.Addr(), soon); err == nil {
+		if got, err := ended(c); got != "" || err == nil {
+			t.Errorf("a link without a proxy: %q, %v", got, err)
+		}
+		c.Close()
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// A remote whose proxies are not where it says is found out when a link is made.
+func TestRemoteThatIsOutOfReach(t *testing.T) {
+	t.Parallel()
+	e, err := Remote(api(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.listen = "127.0.0.1:0"
+	e.host = "127.0.0.2" // nothing listens there
+	if _, err := e.Listen("dep", "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "let it have the host's network") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("many", func(t *testing.T) {
+		engines(t, func(t *testing.T, e *Engine) {
+			l := listen(t, e, serve(t, echo))
+			for range 20 {
+				roundTrip(t, dial(t, l.Addr()), "hello")
+			}
+			disturb(t, l, harness.Toxic{Delay: time.Millisecond})
+			roundTrip(t, dial(t, l.Addr()), "hello")
+			disturb(t, l, harness.Toxic{Hold: true})
+			io.WriteString(dial(t, l.Addr()), "hello")
+		})
+	})
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	if n := Goroutines(); n != 0 {
+		t.Errorf("%d goroutines of toxiproxy are left", n)
+	}
+}
+
+// TestStorm changes toxics while connections come, talk and go.
+func TestStorm(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					c, err := net.Dial("tcp", l.Addr())
+					if err != nil {
+						continue
+					}
+					c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+					for range 3 {
+						io.WriteString(c, "hello")
+						io.ReadFull(c, make([]byte, 5))
+					}
+					c.Close()
+				}
+			})
+		}
+		kinds := []harness.Toxic{
+			{Delay: time.Millisecond, Jitter: time.Millisecond}, {Rate: 10}, {Hold: true}, {Drop: true}, {Slice: 2, Gap: time.Millisecond},
+			{Linger: time.Millisecond}, {Cut: true, CutAfter: 7}, {Reset: true}, {Refuse: true, Close: true}, {Drop: true, Expire: 5 * time.Millisecond},
+		}
+		var others sync.WaitGroup
+		for i := range 2 {
+			others.Go(func() {
+				for k := range 30 {
+					inj, err := l.Disturb(t.Context(), kinds[(k+5*i)%len(kinds)])
+					if err != nil {
+						t.Log(err) // toxiproxy may hang: that is what the guard is for
+						continue
+					}
+					time.Sleep(3 * time.Millisecond)
+					inj.Acted()
+					l.Stats()
+					if err := inj.Heal(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		others.Wait()
+		close(stop)
+		wg.Wait()
+		if err := l.Reset(); err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, dial(t, l.Addr()), "hello")
+		eventually(t, "only one connection is open", func() bool { return l.Stats().Open <= 1 })
+		t.Log(e.Notes())
+	})
+}
