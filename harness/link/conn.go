@@ -117,7 +117,7 @@ func (c *conn) stop(by *toxic, orderly bool) {
 // quiet returns how long nothing was lost in one of the directions of t, at most since t
 // is in force.
 func (c *conn) quiet(t *toxic) time.Duration {
-	var longest time.Duration
+	var most time.Duration
 	for dir := range c.pipes {
 		if t.spares(dir) {
 			continue
@@ -128,9 +128,9 @@ func (c *conn) quiet(t *toxic) time.Duration {
 				since = at
 			}
 		}
-		longest = max(longest, time.Since(since))
+		most = max(most, time.Since(since))
 	}
-	return longest
+	return most
 }
 
 // past is a deadline that makes reads and writes fail at once.
