@@ -11,12 +11,17 @@ import (
 // All returns every fault, sorted by name.
 func All() []*harness.Fault {
 	return []*harness.Fault{
+		net.Bandwidth,
 		net.Blackhole,
 		net.Cut,
+		net.Down,
 		net.Latency,
 		net.Refuse,
 		net.RST,
+		net.Slice,
+		net.SlowClose,
 		net.Stall,
+		net.Timeout,
 		proc.Kill,
 		proc.Pause,
 		proc.Restart,

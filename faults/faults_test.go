@@ -19,6 +19,7 @@ func TestNetworkFaults(t *testing.T) {
 		silent  = faulttest.Silent
 		reset   = faulttest.Reset
 		torn    = faulttest.Torn
+		closed  = faulttest.Closed
 	)
 	life := func(during, after faulttest.Outcome) faulttest.Life {
 		return faulttest.Life{During: during, After: after}
@@ -28,6 +29,7 @@ func TestNetworkFaults(t *testing.T) {
 		args                        []string
 		old, new                    faulttest.Life
 		executed, late, acted, idle int64
+		least                       time.Duration // that a round trip on the old connection takes
 	}
 	tests := []test{
 		{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms"},
@@ -47,11 +49,11 @@ func TestNetworkFaults(t *testing.T) {
 		{fault: "net/blackhole", args: []string{"dir", "down"},
 			old: life(silent, reset), new: life(silent, reset), executed: 2, acted: 18},
 		{fault: "net/refuse",
-			old: life(reset, reset), new: life(reset, reset), acted: 2, idle: 1},
+			old: life(reset, reset), new: life(reset, reset), acted: 3, idle: 2},
 		{fault: "net/refuse", args: []string{"existing", "false"},
 			old: life(replied, replied), new: life(reset, reset), executed: 1, acted: 1},
 		{fault: "net/rst",
-			old: life(reset, reset), new: life(replied, replied), executed: 1, acted: 1, idle: 1},
+			old: life(reset, reset), new: life(replied, replied), executed: 1, acted: 2, idle: 2},
 		{fault: "net/cut",
 			old: life(reset, reset), new: life(reset, reset), executed: 2, acted: 2},
 		{fault: "net/cut", args: []string{"after", "4"},
@@ -60,12 +62,30 @@ func TestNetworkFaults(t *testing.T) {
 			old: life(reset, reset), new: life(reset, reset), acted: 2},
 		{fault: "net/cut", args: []string{"after", "9"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2},
+		{fault: "net/bandwidth", args: []string{"rate", "1"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18, least: 9 * time.Millisecond},
+		{fault: "net/bandwidth", args: []string{"rate", "0"},
+			old: life(silent, replied), new: life(silent, replied), executed: 2, acted: 18},
+		{fault: "net/bandwidth", args: []string{"rate", "0", "dir", "up"},
+			old: life(silent, replied), new: life(silent, replied), late: 2, acted: 8},
+		{fault: "net/slice", args: []string{"size", "2", "gap", "5ms"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18, least: 20 * time.Millisecond},
+		{fault: "net/slow_close",
+			old: life(replied, replied), new: life(replied, replied), executed: 2},
+		{fault: "net/timeout", args: []string{"after", "200ms"},
+			old: life(closed, closed), new: life(closed, closed), executed: 2, acted: 18 + 3},
+		{fault: "net/timeout", args: []string{"after", "200ms", "dir", "up"},
+			old: life(closed, closed), new: life(closed, closed), acted: 8 + 3},
+		{fault: "net/timeout", args: []string{"after", "5s"},
+			old: life(silent, reset), new: life(silent, reset), executed: 2, acted: 18},
+		{fault: "net/down",
+			old: life(closed, closed), new: life(reset, reset), acted: 3, idle: 2},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(append([]string{tt.fault}, tt.args...), " "), func(t *testing.T) {
 			t.Parallel()
 			f := faults.ByName(tt.fault)
-			b := faulttest.New(t)
+			b := faulttest.New(t, faulttest.Native())
 			args := b.Args(f, tt.args...)
 			r := b.Play(f, args)
 			if r.Old != tt.old || r.New != tt.new || r.Executed != tt.executed || r.Late != tt.late || r.Acted != tt.acted || r.Idle != tt.idle {
@@ -74,7 +94,7 @@ func TestNetworkFaults(t *testing.T) {
 			if r.Next != replied {
 				t.Errorf("a connection after the heal: %s", r.Next)
 			}
-			if want := args.Duration("delay") - args.Duration("jitter"); r.Took < want {
+			if want := max(tt.least, args.Duration("delay")-args.Duration("jitter")); tt.fault != "net/slow_close" && r.Took < want {
 				t.Errorf("took %s, want %s or more", r.Took, want)
 			}
 			if got := r.Effect(); f.Effect != harness.EffectMaybe && got != f.Effect && got != harness.EffectNone {
@@ -95,26 +115,28 @@ func onLinks() []*harness.Fault {
 
 func TestWithoutTrafficNothingIsClaimed(t *testing.T) {
 	t.Parallel()
-	for _, f := range onLinks() {
-		t.Run(f.Name, func(t *testing.T) {
-			t.Parallel()
-			b := faulttest.New(t)
-			inj := b.Inject(f, b.Args(f))
-			b.Heal(inj)
-			if n := inj.Acted(); n != 0 {
-				t.Errorf("acted on %d %s", n, inj.Unit)
-			}
-			if got := b.Dial().Request(); got != faulttest.Replied {
-				t.Errorf("after the heal: %s", got)
-			}
-		})
+	for _, e := range []faulttest.Engine{faulttest.Native(), faulttest.Toxiproxy()} {
+		for _, f := range onLinks() {
+			t.Run(f.Name+" "+e.Name, func(t *testing.T) {
+				t.Parallel()
+				b := faulttest.New(t, e)
+				inj := b.Inject(f, b.Args(f))
+				b.Heal(inj)
+				if n := inj.Acted(); n != 0 {
+					t.Errorf("acted on %d %s", n, inj.Unit)
+				}
+				if got := b.Dial().Request(); got != faulttest.Replied {
+					t.Errorf("after the heal: %s", got)
+				}
+			})
+		}
 	}
 }
 
 func TestCyclesLeaveNoGoroutines(t *testing.T) {
 	for _, f := range onLinks() {
 		t.Run(f.Name, func(t *testing.T) {
-			b := faulttest.New(t)
+			b := faulttest.New(t, faulttest.Native())
 			args := b.Args(f)
 			before := runtime.NumGoroutine()
 			var acted int64
@@ -129,6 +151,9 @@ func TestCyclesLeaveNoGoroutines(t *testing.T) {
 					another := b.Dial()
 					another.Request()
 					another.Close()
+					for end := time.Now().Add(10 * time.Second); f.Chance && inj.Acted() == 0 && time.Now().Before(end); {
+						time.Sleep(time.Millisecond) // what it waits for is on its way
+					}
 				}
 				b.Heal(inj)
 				c.Close()

@@ -184,6 +184,7 @@ type Fault struct {
 	Needs     Caps
 	Effect    Effect
 	Params    []Param
+	Chance    bool // it waits for something that a target may never do: a campaign can pass without its effect
 	Inject    func(ctx context.Context, w World, args Args, rng *rand.Rand) (Injection, error)
 }
 

@@ -24,16 +24,23 @@ type Link interface {
 }
 
 // Toxic is what a link can do to the bytes and connections that pass it. Several may be
-// in force at once; their delays add up, and the strongest of the rest wins.
+// in force at once; their delays add up, and the strongest of the rest wins. A link whose
+// engine cannot do what a toxic says refuses it.
 type Toxic struct {
 	Dir    Dir
 	Delay  time.Duration // every chunk is passed on so much later
 	Jitter time.Duration // give or take so much, uniformly, order kept
 	Seed   uint64        // of the jitter
+	Rate   int64         // so many thousand bytes a second pass, per connection and direction; 0 bounds nothing
+	Slice  int64         // bytes pass in pieces of so many at most; 0 slices nothing
+	Gap    time.Duration // between two pieces
+	Linger time.Duration // the end of a stream is passed on so much later
 	Hold   bool          // bytes are held, and delivered on the same connection after the heal
 	Drop   bool          // bytes are lost; a connection that lost some is closed at the heal
+	Expire time.Duration // with Drop: a connection on which nothing came for so long is closed; 0 closes none
 	Refuse bool          // new connections are refused
 	Reset  bool          // connections that exist are reset now
+	Close  bool          // connections that exist are closed now, in good order
 	Cut    bool          // a connection is reset after CutAfter more bytes in Dir
 	// CutAfter is counted per connection, from the moment the toxic is in force.
 	CutAfter int64

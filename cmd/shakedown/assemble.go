@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,19 @@ type plan struct {
 	lab  campaign.Lab
 }
 
-// prepare reads a description. Env is that of a case.
+// nativeEngine is what disturbs links where nothing else is said.
+const nativeEngine = "native"
+
+// checkEngine checks what --engine was given; "" leaves it to the description or the case.
+func checkEngine(name string) error {
+	if name != "" && !slices.Contains(spec.LinkEngines(), name) {
+		return usagef("--engine %s: one of %s", name, strings.Join(spec.LinkEngines(), ", "))
+	}
+	return nil
+}
+
+// prepare reads a description. Env is that of a case; without an engine in it the
+// description's is taken.
 func prepare(path string, env map[string]string) (plan, error) {
 	file, err := spec.Load(path)
 	if err != nil {
@@ -51,14 +64,18 @@ func prepare(path string, env map[string]string) (plan, error) {
 	deps := slices.Sorted(maps.Keys(file.Dependencies))
 	rungs := maps.Clone(env)
 	delete(rungs, "bugs")
+	delete(rungs, "engine")
+	if engine, _, _ := strings.Cut(env["engine"], "@"); engine != "" && !slices.Contains(spec.LinkEngines(), engine) {
+		return plan{}, usagef("env engine=%s: no engine is called that; there are %s", env["engine"], strings.Join(spec.LinkEngines(), ", "))
+	}
 	for _, name := range slices.Sorted(maps.Keys(rungs)) {
 		if !slices.Contains(deps, name) {
-			return plan{}, usagef("env %s=%s: there is nothing of that name in %s, only %s", name, rungs[name], path, strings.Join(append([]string{"bugs"}, deps...), ", "))
+			return plan{}, usagef("env %s=%s: there is nothing of that name in %s, only %s", name, rungs[name], path, strings.Join(append([]string{"bugs", "engine"}, deps...), ", "))
 		}
 	}
 	return plan{
 		file: file,
-		opts: process.Options{Name: path, Bugs: env["bugs"], Rungs: rungs},
+		opts: process.Options{Name: path, Bugs: env["bugs"], Engine: env["engine"], Rungs: rungs},
 		lab: campaign.Lab{
 			Target:    &harness.Target{Name: path, Ops: file.HarnessOps(), Links: deps, Procs: append([]string{harness.Service}, deps...)},
 			Detectors: detect.All(),
@@ -84,18 +101,31 @@ func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, 
 		how = "up to date"
 	}
 	fmt.Fprintf(stderr, "%s: %s in %s, %s\n", p.file.Service.Build, how, sys.Binary.Took.Round(time.Millisecond), sys.Target.Build.Go)
+	if engine := sys.Target.Env["engine"]; engine != "" {
+		fmt.Fprintf(stderr, "links: %s\n", engine)
+	}
 	p.lab.Target = sys.Target
 	return sys, p.lab, nil
 }
 
 // assembleCase reads a case file and puts together what plays it, in the environment that
-// the case names where that can be had. Each replay is told of on stderr. The caller closes
-// the system.
-func assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
+// the case names where that can be had, but on another engine if one is given. The case says
+// that then. Each replay is told of on stderr. The caller closes the system.
+func assembleCase(ctx context.Context, file, engine string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
+	if err := checkEngine(engine); err != nil {
+		return harness.Case{}, nil, campaign.Lab{}, err
+	}
 	c, module, err := readCase(file)
 	if err != nil {
 		return c, nil, campaign.Lab{}, err
 	}
+	wanted := cmp.Or(c.Env["engine"], nativeEngine)
+	c.Env = maps.Clone(c.Env)
+	if c.Env == nil {
+		c.Env = map[string]string{}
+	}
+	// A case that says nothing was made on the native engine, whatever the description says.
+	c.Env["engine"] = cmp.Or(engine, wanted)
 	sys, lab, err := assembleFor(ctx, c, module, stderr)
 	if err != nil {
 		var u usage
@@ -108,6 +138,14 @@ func assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (h
 		fmt.Fprintf(stdout, "environment %s\n", report.Environment(env))
 	}
 	lab.Saw = narrate(stderr)
+	delete(c.Env, "engine")
+	is, links := sys.Target.Env["engine"]
+	if links {
+		c.Env["engine"] = is
+	}
+	if is = cmp.Or(is, nativeEngine); is != wanted && len(sys.Target.Links) > 0 {
+		fmt.Fprintf(stdout, "note: engine is %s, not %s\n", is, wanted)
+	}
 	for _, d := range sys.Differs {
 		fmt.Fprintf(stdout, "note: %s\n", d)
 	}
@@ -140,6 +178,13 @@ func assembleFor(ctx context.Context, c harness.Case, module string, stderr io.W
 		return nil, lab, err
 	}
 	return sys, lab, nil
+}
+
+// notes prints what went wrong with what the system stands on.
+func notes(w io.Writer, sys *process.System) {
+	for _, n := range sys.Notes() {
+		fmt.Fprintf(w, "note: %s\n", n)
+	}
 }
 
 // closing closes a system, and joins an error of that to the one of what was done with it.

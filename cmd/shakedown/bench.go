@@ -68,6 +68,7 @@ type benchFlags struct {
 	budget, triage time.Duration
 	lanes          int
 	bugs, modes    []string
+	engine         string
 }
 
 func benchCommand() *cobra.Command {
@@ -89,9 +90,13 @@ Exit codes: 0 measured, whatever was found, 4 interrupted, 3 the harness failed,
 			if err := checkLanes(f.lanes); err != nil {
 				return err
 			}
+			if err := checkEngine(f.engine); err != nil {
+				return err
+			}
 			return f.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
+	c.Flags().StringVar(&f.engine, "engine", "", "what disturbs the links: native or toxiproxy (default: what the description says)")
 	c.Flags().IntVar(&f.seeds, "seeds", 5, "seeds 1 to N")
 	c.Flags().DurationVar(&f.budget, "budget", 2*time.Minute, "search time for each run; a case that has begun is played to its end")
 	c.Flags().DurationVar(&f.triage, "triage", 0, "how long to prove each bug; 0 proves none")
@@ -157,7 +162,11 @@ func only[T any](all []T, names []string, name func(T) string) ([]T, error) {
 
 // bug measures one bug in every mode.
 func (f benchFlags) bug(ctx context.Context, path string, b planted, ms []mode, stderr io.Writer) (cells []string, err error) {
-	p, err := prepare(path, map[string]string{"bugs": b.ID})
+	env := map[string]string{"bugs": b.ID}
+	if f.engine != "" {
+		env["engine"] = f.engine
+	}
+	p, err := prepare(path, env)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +175,7 @@ func (f benchFlags) bug(ctx context.Context, path string, b planted, ms []mode, 
 		return nil, err
 	}
 	defer closing(ctx, sys, &err)
+	defer notes(stderr, sys)
 	if lab.Triage = f.triage; f.triage <= 0 {
 		lab.Triage = -1
 	}

@@ -18,6 +18,7 @@ import (
 
 func replayCommand() *cobra.Command {
 	var n int
+	var engine string
 	c := &cobra.Command{
 		Use:   "replay FILE",
 		Short: "play a case again in fresh processes, and say how often it shows what",
@@ -30,19 +31,21 @@ everything could be seen or a fault took no effect, 3 where the case could not b
 			if n < 1 {
 				return usagef("-n %d: at least once", n)
 			}
-			return replay(c.Context(), args[0], n, c.OutOrStdout(), c.ErrOrStderr())
+			return replay(c.Context(), args[0], engine, n, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
+	c.Flags().StringVar(&engine, "engine", "", "what disturbs the links: native or toxiproxy (default: what the case says)")
 	c.Flags().IntVarP(&n, "times", "n", 1, "how often")
 	return c
 }
 
-func replay(ctx context.Context, file string, n int, stdout, stderr io.Writer) (err error) {
-	c, sys, lab, err := assembleCase(ctx, file, stdout, stderr)
+func replay(ctx context.Context, file, engine string, n int, stdout, stderr io.Writer) (err error) {
+	c, sys, lab, err := assembleCase(ctx, file, engine, stdout, stderr)
 	if err != nil {
 		return err
 	}
 	defer closing(ctx, sys, &err)
+	defer notes(stdout, sys)
 	return tally(ctx, lab, c, n, stdout)
 }
 

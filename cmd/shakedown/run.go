@@ -31,6 +31,7 @@ type runFlags struct {
 	triage         time.Duration
 	lanes          int
 	faults, inputs string
+	engine         string
 }
 
 func runCommand() *cobra.Command {
@@ -59,6 +60,7 @@ Exit codes: 0 pass, 1 findings, 4 inconclusive, 3 the harness failed, 2 usage,
 	fl.StringVar(&f.out, "out", "shakedown-out", "directory for the results")
 	fl.StringVar(&f.faults, "faults", "all", "faults to inject: all, none, or names and prefixes, such as net/,proc/kill")
 	fl.StringVar(&f.inputs, "inputs", "drawn", "calls to make: drawn, or fixed for one valid workload in every case")
+	fl.StringVar(&f.engine, "engine", "", "what disturbs the links: native or toxiproxy (default: what the description says)")
 	fl.StringVar(&f.bugs, "bugs", "", "planted bugs to switch on, for services that have some: the service sees it as {{bugs}}")
 	return c
 }
@@ -75,6 +77,9 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	env := map[string]string{}
 	if f.bugs != "" {
 		env["bugs"] = f.bugs
+	}
+	if f.engine != "" {
+		env["engine"] = f.engine
 	}
 	p, err := prepare(path, env)
 	if err != nil {
@@ -111,6 +116,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	res.Built = sys.Binary.Took
 	v, why := gate.Check(res, failure)
 	report.Summary(stdout, res, v, why)
+	notes(stdout, sys)
 	fmt.Fprintf(stdout, "results in %s\n", dir.Dir)
 	if err := dir.Campaign(struct {
 		*campaign.Result
@@ -129,6 +135,9 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 func (f runFlags) options() (campaign.Options, error) {
 	o := campaign.Options{Seed: f.seed}
 	if err := checkLanes(f.lanes); err != nil {
+		return o, err
+	}
+	if err := checkEngine(f.engine); err != nil {
 		return o, err
 	}
 	if f.inputs != "drawn" && f.inputs != "fixed" {

@@ -1,5 +1,5 @@
 // Package faulttest is the kit that tests faults: it plays one against a real server
-// behind a real link, and reports what the two ends saw.
+// behind a real link of either engine, and reports what the two ends saw.
 package faulttest
 
 import (
@@ -18,24 +18,58 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/link"
+	"github.com/shakedown-go/shakedown/harness/link/toxi"
 )
 
 // patience is how long a client of the bench waits before it calls a server silent.
-const patience = 300 * time.Millisecond
+const patience = 400 * time.Millisecond
 
 // soon bounds what must happen.
 const soon = 10 * time.Second
 
+// Link is a link of a bench.
+type Link interface {
+	harness.Link
+	Addr() string
+	Reset() error
+	Close() error
+}
+
+// Engine makes the links of benches.
+type Engine struct {
+	Name   string
+	Listen func(name, upstream string) (Link, error)
+}
+
+// Native is our own proxy.
+func Native() Engine {
+	return Engine{"native", func(name, upstream string) (Link, error) { return link.Listen(name, upstream) }}
+}
+
+// Toxiproxy is the toxiproxy in this process.
+func Toxiproxy() Engine {
+	e := toxi.Embedded()
+	return Engine{"toxiproxy", func(name, upstream string) (Link, error) { return e.Listen(name, upstream) }}
+}
+
 // Bench is a world with one link, "dep", to a server that counts requests and says so. A
-// request is the line "inc", a reply is the count in nine bytes.
+// request is a line, a reply is the count in nine bytes. What becomes of the connection
+// depends on the request.
 type Bench struct {
-	Link     *link.Link
+	Link     Link
 	t        testing.TB
 	executed atomic.Int64
 }
 
-// New starts a bench that ends with the test.
-func New(t testing.TB) *Bench {
+// The requests.
+const (
+	inc = "inc\n" // the connection lives on
+	bye = "bye\n" // the server closes it behind the reply
+	eof = "eof\n" // the client has closed its half, and the reply comes behind that
+)
+
+// New starts a bench on an engine that ends with the test.
+func New(t testing.TB, e Engine) *Bench {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +86,7 @@ func New(t testing.TB) *Bench {
 			serving.Go(func() { b.count(c) })
 		}
 	})
-	if b.Link, err = link.Listen("dep", ln.Addr().String()); err != nil {
+	if b.Link, err = e.Listen("dep", ln.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // the link first: its end is the end of the server's connections
@@ -67,10 +101,17 @@ func New(t testing.TB) *Bench {
 func (b *Bench) count(c net.Conn) {
 	defer c.Close()
 	for in := bufio.NewReader(c); ; {
-		if line, _ := in.ReadString('\n'); line != "inc\n" {
+		line, _ := in.ReadString('\n')
+		switch line {
+		case inc, bye:
+		case eof:
+			if _, err := in.ReadByte(); err != io.EOF {
+				return
+			}
+		default:
 			return
 		}
-		if _, err := fmt.Fprintf(c, "%08d\n", b.executed.Add(1)); err != nil {
+		if _, err := fmt.Fprintf(c, "%08d\n", b.executed.Add(1)); err != nil || line != inc {
 			return
 		}
 	}
@@ -112,10 +153,18 @@ func (b *Bench) Args(f *harness.Fault, pairs ...string) harness.Args {
 	return f.Fill(args)
 }
 
-// Inject injects f with arguments from Args.
+// Executed returns how many requests the server has executed.
+func (b *Bench) Executed() int64 { return b.executed.Load() }
+
+// TryInject injects f with arguments from Args, where the engine can.
+func (b *Bench) TryInject(f *harness.Fault, args harness.Args) (harness.Injection, error) {
+	return f.Inject(b.t.Context(), b.World(), args, rand.New(rand.NewPCG(1, 2)))
+}
+
+// Inject is TryInject for what must be possible.
 func (b *Bench) Inject(f *harness.Fault, args harness.Args) harness.Injection {
 	b.t.Helper()
-	inj, err := f.Inject(b.t.Context(), b.World(), args, rand.New(rand.NewPCG(1, 2)))
+	inj, err := b.TryInject(f, args)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -132,21 +181,24 @@ func (b *Bench) Heal(inj harness.Injection) {
 	}
 }
 
-// Outcome is what a client saw of a request.
+// Outcome is what a client saw of a request, or of an idle connection.
 type Outcome string
 
 // The outcomes.
 const (
-	Replied Outcome = "replied"
-	Torn    Outcome = "torn"   // a part of the reply, and then the end
-	Reset   Outcome = "reset"  // no reply, and a reset
-	Closed  Outcome = "closed" // no reply, and an orderly end
-	Silent  Outcome = "silent" // nothing until the client lost patience
+	Replied  Outcome = "reply"
+	Torn     Outcome = "torn reply, reset"  // a part of the reply, and then a reset
+	TornEnd  Outcome = "torn reply, closed" // ... and then an orderly end
+	Reset    Outcome = "reset"              // no reply, and a reset
+	Closed   Outcome = "closed"             // no reply, and an orderly end
+	Silent   Outcome = "silence"            // nothing until the client lost patience
+	Finished Outcome = "reply, closed"      // where the server closes the connection
+	Lingers  Outcome = "reply, not closed"  // ... and the client does not see that
 )
 
 // Life is what became of a connection.
 type Life struct {
-	During Outcome // of its request while the fault was in force
+	During Outcome // of its request while the fault was in force, or of the idle connection
 	After  Outcome // of that request if it was still open, and then of one more
 }
 
@@ -156,36 +208,60 @@ type Report struct {
 	Acted    int64  // what it had touched in the end
 	Unit     string // of what it touches
 	Old, New Life   // a connection made before the fault, and one made while it was in force
+	Unused   Life   // a connection made before the fault, idle while it was in force
 	Next     Outcome
 	Took     time.Duration // the round trip on the old connection during the fault
 	Executed int64         // requests sent during the fault that were executed during it
 	Late     int64         // ... that were executed after the heal
 }
 
-// Play injects a fault on a bench with an idle connection, sends a request on that one
-// and one on a new connection, heals the fault, and looks at all of it again.
+// Play injects a fault on a bench with two idle connections, sends a request on one of them
+// and at once one on a new connection, heals the fault, and looks at all of it again.
 func (b *Bench) Play(f *harness.Fault, args harness.Args) Report {
 	b.t.Helper()
+	return b.play(f, args, (*Conn).Request)
+}
+
+// PlayLast is Play with requests behind which the server closes the connection. No idle
+// connection is looked at.
+func (b *Bench) PlayLast(f *harness.Fault, args harness.Args) Report {
+	b.t.Helper()
+	return b.play(f, args, (*Conn).last)
+}
+
+func (b *Bench) play(f *harness.Fault, args harness.Args, request func(*Conn) Outcome) Report {
+	b.t.Helper()
 	var r Report
-	old := b.Dial()
-	if got := old.Request(); got != Replied {
-		b.t.Fatalf("before the fault: %s", got)
+	old, unused := b.Dial(), b.Dial()
+	for _, c := range []*Conn{old, unused} {
+		if got := c.Request(); got != Replied {
+			b.t.Fatalf("before the fault: %s", got)
+		}
 	}
 	before := b.executed.Load()
 
 	inj := b.Inject(f, args)
 	r.Idle, r.Unit = inj.Acted(), inj.Unit
-	start := time.Now()
-	r.Old.During = old.Request()
-	r.Took = time.Since(start)
 	fresh := b.Dial()
-	r.New.During = fresh.Request()
+	var all sync.WaitGroup
+	all.Go(func() {
+		old.watch()
+		start := time.Now()
+		r.Old.During = request(old)
+		r.Took = time.Since(start)
+	})
+	all.Go(func() { r.New.During = request(fresh) })
+	all.Go(func() { r.Unused.During = unused.reply(patience) })
+	all.Wait()
 	r.Executed = b.executed.Load() - before
 
 	b.Heal(inj)
-	r.Old.After, r.New.After = old.settle(r.Old.During), fresh.settle(r.New.During)
+	r.Old.After, r.New.After, r.Unused.After = old.settle(r.Old.During), fresh.settle(r.New.During), r.Unused.During
 	r.Late = b.executed.Load() - before - r.Executed
 	r.Old.After, r.New.After = old.again(r.Old.After), fresh.again(r.New.After)
+	if r.Unused.During == Silent {
+		r.Unused.After = unused.Request()
+	}
 	r.Next = b.Dial().Request()
 	r.Acted = inj.Acted()
 	return r
@@ -195,7 +271,8 @@ func (b *Bench) Play(f *harness.Fault, args harness.Args) Report {
 func (r Report) Effect() harness.Effect {
 	var answered int64
 	for _, l := range []Life{r.Old, r.New} {
-		if l.During == Replied || l.During == Silent && l.After == Replied {
+		switch {
+		case l.During == Replied, l.During == Finished, l.During == Lingers, l.During == Silent && l.After == Replied:
 			answered++
 		}
 	}
@@ -231,10 +308,55 @@ func (c *Conn) Request() Outcome {
 }
 
 // Send sends a request and waits for nothing.
-func (c *Conn) Send() {
+func (c *Conn) Send() { c.send(inc) }
+
+// HalfClosed sends a request, closes the client's half of the connection, and waits for the
+// reply.
+func (c *Conn) HalfClosed() Outcome {
+	if c.send(eof); c.err == nil {
+		c.err = c.c.(*net.TCPConn).CloseWrite()
+	}
+	return c.reply(patience)
+}
+
+// last sends a request behind which the server closes the connection, and waits for both.
+func (c *Conn) last() Outcome {
+	c.send(bye)
+	if got := c.reply(patience); got != Replied {
+		return got
+	}
+	return c.finish(patience)
+}
+
+// watch gives the end of the connection the time to be seen before a request is sent: what
+// a client sees otherwise is a matter of luck.
+func (c *Conn) watch() {
+	if c.err != nil {
+		return
+	}
+	c.c.SetDeadline(time.Now().Add(patience / 8))
+	_, err := c.c.Read(make([]byte, 1))
+	if late, ok := errors.AsType[net.Error](err); !ok || !late.Timeout() {
+		c.err = err
+	}
+}
+
+// finish waits for the end of a connection behind its reply.
+func (c *Conn) finish(wait time.Duration) Outcome {
+	switch got := c.reply(wait); got {
+	case Silent:
+		return Lingers
+	case Closed:
+		return Finished
+	default:
+		return got
+	}
+}
+
+func (c *Conn) send(request string) {
 	if c.err == nil {
 		c.c.SetDeadline(time.Now().Add(patience))
-		_, c.err = io.WriteString(c.c, "inc\n")
+		_, c.err = io.WriteString(c.c, request)
 	}
 }
 
@@ -257,6 +379,8 @@ func (c *Conn) reply(wait time.Duration) Outcome {
 	switch {
 	case c.err == nil:
 		return Replied
+	case n > 0 && errors.Is(c.err, io.ErrUnexpectedEOF):
+		return TornEnd
 	case n > 0:
 		return Torn
 	case errors.As(c.err, &late) && late.Timeout():
@@ -268,12 +392,15 @@ func (c *Conn) reply(wait time.Duration) Outcome {
 	return Closed
 }
 
-// settle waits for what was silent during the fault.
+// settle waits for what was missing during the fault.
 func (c *Conn) settle(during Outcome) Outcome {
-	if during != Silent {
-		return during
+	switch during {
+	case Silent:
+		return c.reply(soon)
+	case Lingers:
+		return c.finish(soon)
 	}
-	return c.reply(soon)
+	return during
 }
 
 // again sends one more request on a connection that has survived.

@@ -58,7 +58,8 @@ type Tally struct {
 	Injected int    `json:"injected"`
 	Acted    int    `json:"acted"`
 	Failed   int    `json:"failed,omitempty"`
-	Why      string `json:"why,omitempty"` // it failed first
+	Why      string `json:"why,omitempty"`    // it failed first
+	Chance   bool   `json:"chance,omitempty"` // the fault may find nothing to act on
 }
 
 // Checks is what a detector has looked at over a campaign.
@@ -84,7 +85,7 @@ func (r *Result) expect(faults []*harness.Fault, t *harness.Target) {
 	for _, f := range faults {
 		aims := f.Aims(t)
 		for _, args := range aims {
-			r.Faults[Aim(harness.Step{Name: f.Name, Args: args})] = Tally{}
+			r.Faults[Aim(harness.Step{Name: f.Name, Args: args})] = Tally{Chance: f.Chance}
 		}
 		if len(aims) == 0 {
 			why := lacks(f, t)

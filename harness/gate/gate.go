@@ -75,6 +75,7 @@ func doubts(r *campaign.Result) []string {
 			say("%s was never tried", aim)
 		case t.Failed == t.Injected:
 			say("%s could not be injected: 0 of %d: %s", aim, t.Injected, t.Why)
+		case t.Chance: // the report says how often it took effect
 		default:
 			say("%s never took effect: 0 of %d", aim, t.Injected)
 		}

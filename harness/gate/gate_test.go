@@ -44,6 +44,10 @@ func TestVerdictsHaveAnOrder(t *testing.T) {
 			r.Answers["pay"] = campaign.Answers{Others: map[string]int{"401": 80, "404": 3, "no reply": 1}}
 		}, nil, Inconclusive, "pay was never answered well: 0 of 84, mostly 401"},
 		{"op never called", func(r *campaign.Result) { r.Answers["pay"] = campaign.Answers{} }, nil, Inconclusive, "pay was never answered well: it was never called"},
+		{"idle fault that waits for chance", func(r *campaign.Result) {
+			r.Faults["net/slow_close link=db"] = campaign.Tally{Injected: 4, Chance: true}
+		}, nil, Pass, ""},
+		{"chance never tried", func(r *campaign.Result) { r.Faults["net/slow_close link=db"] = campaign.Tally{Chance: true} }, nil, Inconclusive, "net/slow_close link=db was never tried"},
 		{"idle fault", func(r *campaign.Result) { r.Faults["net/cut link=db"] = campaign.Tally{Injected: 4} }, nil, Inconclusive, "net/cut link=db never took effect: 0 of 4"},
 		{"untried fault", func(r *campaign.Result) { r.Faults["net/cut link=db"] = campaign.Tally{} }, nil, Inconclusive, "net/cut link=db was never tried"},
 		{"failing fault", func(r *campaign.Result) {

@@ -17,18 +17,21 @@ type conn struct {
 	id     uint64 // ordinal on the link, from one
 	client *net.TCPConn
 	pipes  [2]pipe
+	born   time.Time
 	lost   atomic.Bool     // some of its bytes were dropped
+	first  atomic.Int32    // one more than the direction that its peer ended first; 0 for neither yet
 	ctx    context.Context // done when the connection is aborted or closed
 	cancel context.CancelFunc
 
 	mu      sync.Mutex   // guards what follows
 	server  *net.TCPConn // nil until the dependency has answered
 	aborted bool         // both sides get a reset, or are closed already
+	orderly bool         // aborted, but both sides get an end and no reset
 }
 
 func newConn(l *Link, client *net.TCPConn, id uint64) *conn {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &conn{link: l, id: id, client: client, ctx: ctx, cancel: cancel}
+	c := &conn{link: l, id: id, client: client, born: time.Now(), ctx: ctx, cancel: cancel}
 	for dir := range c.pipes {
 		c.pipes[dir].init(c, dir)
 	}
@@ -45,7 +48,7 @@ func (c *conn) serve() {
 		other.Wait()
 	}
 	c.mu.Lock()
-	rst := c.aborted || !c.pipes[up].finished || !c.pipes[down].finished
+	rst := !c.orderly && (c.aborted || !c.pipes[up].finished || !c.pipes[down].finished)
 	c.aborted = true
 	c.mu.Unlock() // whoever aborts must not wait for the kernel
 	c.cancel()
@@ -65,6 +68,7 @@ func (c *conn) dial() bool {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
 	s, err := d.DialContext(c.ctx, "tcp", *c.link.upstream.Load())
 	if err != nil {
+		c.ends(down)
 		return false
 	}
 	server := s.(*net.TCPConn)
@@ -80,16 +84,25 @@ func (c *conn) dial() bool {
 	return true
 }
 
-// abort ends the connection with a reset to both sides, and counts that for a toxic if the
-// connection was still there. From now on no byte passes. It does not wait for the reset:
-// that takes the kernel long where much is unread.
-func (c *conn) abort(by *toxic) {
+// ends takes note that the stream in a direction was ended by who sends it.
+func (c *conn) ends(dir int) {
+	c.pipes[dir].ended.Store(true)
+	c.first.CompareAndSwap(0, int32(dir)+1)
+}
+
+// abort ends the connection with a reset to both sides, as stop does.
+func (c *conn) abort(by *toxic) { c.stop(by, false) }
+
+// stop ends the connection with a reset to both sides, or in good order, and counts that for
+// a toxic if the connection was still there. From now on no byte passes. It does not wait
+// for the reset: that takes the kernel long where much is unread.
+func (c *conn) stop(by *toxic, orderly bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.aborted {
 		return
 	}
-	c.aborted = true
+	c.aborted, c.orderly = true, orderly
 	if by != nil {
 		by.acted.Add(1)
 	}
@@ -99,6 +112,25 @@ func (c *conn) abort(by *toxic) {
 			s.SetDeadline(past)
 		}
 	}
+}
+
+// quiet returns how long nothing was lost in one of the directions of t, at most since t
+// is in force.
+func (c *conn) quiet(t *toxic) time.Duration {
+	var most time.Duration
+	for dir := range c.pipes {
+		if t.spares(dir) {
+			continue
+		}
+		since := time.Unix(0, c.pipes[dir].lostAt.Load())
+		for _, at := range []time.Time{t.since, c.born} {
+			if since.Before(at) {
+				since = at
+			}
+		}
+		most = max(most, time.Since(since))
+	}
+	return most
 }
 
 // past is a deadline that makes reads and writes fail at once.

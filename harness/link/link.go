@@ -48,6 +48,7 @@ type Link struct {
 	toxics []*toxic
 	last   uint64 // id of the newest toxic
 	conns  map[*conn]struct{}
+	gone   Traffic // of connections that have ended
 	closed bool
 }
 
@@ -55,9 +56,12 @@ var _ harness.Link = (*Link)(nil)
 
 // Listen starts a link to upstream, a host:port that need not answer yet. Name stands in
 // error messages. The link listens on a free port of 127.0.0.1 until Close.
-func Listen(name, upstream string) (*Link, error) {
+func Listen(name, upstream string) (*Link, error) { return ListenOn("127.0.0.1", name, upstream) }
+
+// ListenOn is Listen on another IP address of this machine.
+func ListenOn(host, name, upstream string) (*Link, error) {
 	lc := net.ListenConfig{KeepAlive: -1} // on loopback nobody vanishes silently
-	ln, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", name, err)
 	}
@@ -89,9 +93,10 @@ func (l *Link) Stats() harness.LinkStats {
 // returned meets the toxic, and on a connection that a reset is for no byte passes any more.
 //
 // Of several toxics in force delays add up. Of the others the strongest wins: what is
-// dropped is not held, what is held is not delayed further and not counted by a cut. A
-// toxic counts the bytes that it delayed, held or lost, the lost end of a stream as one, and
-// the connections that it reset or refused.
+// dropped is not held, what is held is not delayed further and not counted by a cut; bytes
+// pass at the lowest rate, in the smallest pieces and with the longest gap. A toxic counts
+// the bytes that it delayed, slowed down, sliced, held or lost, the lost end of a stream as
+// one, the ends that it delayed, and the connections that it reset, closed or refused.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
 	if err := errors.Join(ctx.Err(), check(t)); err != nil {
 		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)
@@ -102,12 +107,15 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, net.ErrClosed)
 	}
 	l.last++
-	x := &toxic{Toxic: t, id: l.last}
+	x := &toxic{Toxic: t, id: l.last, since: time.Now(), done: make(chan struct{})}
 	l.publish(append(slices.Clone(l.toxics), x))
-	if t.Reset {
+	if t.Reset || t.Close {
 		for c := range l.conns {
-			c.abort(x)
+			c.stop(x, !t.Reset)
 		}
+	}
+	if t.Expire > 0 {
+		l.running.Go(func() { l.expire(x) })
 	}
 	heal := func(context.Context) error {
 		l.lift(func(have *toxic) bool { return have == x })
@@ -116,8 +124,45 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	return harness.Injection{Heal: heal, Acted: x.acted.Load, Unit: x.unit()}, nil
 }
 
-// Reset heals every toxic in force. A later Heal of one of them does nothing.
-func (l *Link) Reset() { l.lift(func(*toxic) bool { return true }) }
+// Reset heals every toxic in force. A later Heal of one of them does nothing. Reset always
+// succeeds; the links of other engines may not.
+func (l *Link) Reset() error {
+	l.lift(func(*toxic) bool { return true })
+	return nil
+}
+
+// expire closes the connections on which nothing comes for so long as a toxic says, until it
+// is no longer in force.
+func (l *Link) expire(x *toxic) {
+	timer := time.NewTimer(x.Expire)
+	defer timer.Stop()
+	for {
+		select {
+		case <-x.done:
+			return
+		case <-timer.C:
+		}
+		timer.Reset(l.expireNow(x))
+	}
+}
+
+// expireNow closes what is due and returns when to look again.
+func (l *Link) expireNow(x *toxic) time.Duration {
+	next := x.Expire
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Contains(l.toxics, x) { // it was lifted meanwhile
+		return next
+	}
+	for c := range l.conns {
+		if left := x.Expire - c.quiet(x); left > 0 {
+			next = min(next, left)
+		} else {
+			c.stop(x, true)
+		}
+	}
+	return next
+}
 
 // lift ends the toxics that match. Connections that lost bytes end with the last toxic
 // that drops any: their streams have holes, and no TCP connection comes back with one.
@@ -127,7 +172,13 @@ func (l *Link) lift(match func(*toxic) bool) {
 	if !slices.ContainsFunc(l.toxics, match) {
 		return
 	}
-	l.publish(slices.DeleteFunc(slices.Clone(l.toxics), match))
+	l.publish(slices.DeleteFunc(slices.Clone(l.toxics), func(t *toxic) bool {
+		if !match(t) {
+			return false
+		}
+		t.end()
+		return true
+	}))
 	if l.rules.Load().drops {
 		return
 	}
@@ -159,6 +210,9 @@ func (l *Link) Close() error {
 		err = l.listener.Close()
 		for c := range l.conns {
 			c.abort(nil)
+		}
+		for _, t := range l.toxics {
+			t.end()
 		}
 	}
 	l.mu.Unlock()
@@ -198,6 +252,7 @@ func (l *Link) admit(client *net.TCPConn) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.conns, c)
+		l.gone.add(c)
 		l.open.Add(-1)
 	})
 }

@@ -616,6 +616,12 @@ func TestDisturbRejects(t *testing.T) {
 		"negative delay": {Delay: -1},
 		"huge jitter":    {Jitter: longest + 1},
 		"negative cut":   {Cut: true, CutAfter: -1},
+		"negative rate":  {Rate: -1},
+		"negative slice": {Slice: -1},
+		"gap alone":      {Gap: 1},
+		"huge gap":       {Slice: 1, Gap: longest + 1},
+		"huge linger":    {Linger: longest + 1},
+		"expiry alone":   {Hold: true, Expire: 1},
 	} {
 		if _, err := l.Disturb(t.Context(), x); err == nil {
 			t.Errorf("%s: no error", name)
@@ -747,7 +753,7 @@ func TestUpdateStorm(t *testing.T) {
 					return
 				default:
 				}
-				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6))}
+				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
 				inj, err := l.Disturb(context.Background(), x)
 				if err != nil {
 					t.Error(err)

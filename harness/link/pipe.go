@@ -35,6 +35,11 @@ type pipe struct {
 	finished bool             // the end of the stream has been passed on in good order
 	endLost  bool             // the end of the stream was dropped
 	cut      map[*toxic]int64 // bytes passed on under each toxic that cuts
+	paid     time.Time        // the rate has been kept up to here
+	sliced   time.Time        // the latest piece was passed on then
+	came     atomic.Int64     // bytes read
+	ended    atomic.Bool      // by who sends
+	lostAt   atomic.Int64     // when something was dropped last, in nanoseconds since the epoch
 
 	mu     sync.Mutex // guards what follows
 	queue  []chunk
@@ -66,11 +71,13 @@ func (p *pipe) run() {
 	defer p.conn.link.buffers.Put(buf)
 	for more := true; more; {
 		n, err := p.src.Read(buf[:])
+		p.came.Add(int64(n))
 		if n > 0 {
 			more = p.take(buf[:n], nil)
 		}
 		if err != nil {
 			if more && !errors.Is(err, os.ErrDeadlineExceeded) { // that is how pop and abort say stop
+				p.conn.ends(p.dir)
 				p.take(nil, err)
 			}
 			more = false
@@ -124,8 +131,9 @@ func (p *pipe) enqueue(b []byte, end error) bool {
 	return true
 }
 
-// drain passes on what is queued, each chunk when its time has come, until the queue is
-// empty. The rules are consulted anew for each chunk, and whenever they change.
+// drain passes on what is queued, each chunk when its time has come and in the pieces that
+// the rules want, until the queue is empty. The rules are consulted anew for each piece, and
+// whenever they change.
 func (p *pipe) drain() {
 	timer := time.NewTimer(longest)
 	defer timer.Stop()
@@ -135,20 +143,26 @@ func (p *pipe) drain() {
 		if !some {
 			return
 		}
+		if f != last && p.paid.Before(time.Now()) { // nothing is saved up from before
+			p.paid = time.Now()
+		}
 		last = f
 		var err error
-		wait := time.Until(c.at.Add(f.delay(p.conn.id, p.dir, c.n)))
+		n := f.piece(len(c.bytes))
+		due := p.due(f, c, n)
+		wait := time.Until(due)
 		switch {
 		case len(f.drop) > 0:
+			n = len(c.bytes)
 			p.lose(f, c.bytes, c.end)
 		case len(f.hold) > 0 || wait > 0:
-			var due <-chan time.Time
+			var come <-chan time.Time
 			if len(f.hold) == 0 {
 				timer.Reset(wait)
-				due = timer.C
+				come = timer.C
 			}
 			select {
-			case <-due:
+			case <-come:
 				continue
 			case <-p.wake:
 				continue
@@ -156,10 +170,28 @@ func (p *pipe) drain() {
 				err = net.ErrClosed
 			}
 		default:
-			err = p.pass(f, c.bytes, c.end)
+			p.paid = due
+			if f.slice > 0 {
+				p.sliced = time.Now()
+			}
+			err = p.pass(f, c.bytes[:n], c.end)
 		}
-		p.pop(err)
+		p.pop(n, err)
 	}
+}
+
+// due is when the next n bytes of the oldest chunk, or its end, are passed on. A rate is
+// kept from when a chunk may pass at the earliest, a gap from the piece before.
+func (p *pipe) due(f *flow, c chunk, n int) time.Time {
+	at := c.at.Add(f.delay(p.conn.id, p.dir, c))
+	if f.rate > 0 && at.Before(p.paid) {
+		at = p.paid
+	}
+	at = at.Add(f.cost(n))
+	if next := p.sliced.Add(f.gap); f.gap > 0 && at.Before(next) {
+		at = next
+	}
+	return at
 }
 
 // head returns the oldest chunk with what is in force for it. Without one it takes note
@@ -181,14 +213,19 @@ func (p *pipe) head(last *flow) (f *flow, c chunk, some bool) {
 	return f, p.queue[0], true
 }
 
-// pop removes the oldest chunk. Where dst has failed the rest goes too, and the reader
-// is told to stop.
-func (p *pipe) pop(failed error) {
+// pop removes n bytes of the oldest chunk, and the chunk where that is all of it. Where dst
+// has failed the rest goes too, and the reader is told to stop.
+func (p *pipe) pop(n int, failed error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queued -= len(p.queue[0].bytes) + overhead
-	p.queue[0] = chunk{}
-	p.queue = p.queue[1:]
+	if c := &p.queue[0]; n < len(c.bytes) {
+		p.queued -= n
+		c.bytes = c.bytes[n:]
+	} else {
+		p.queued -= n + overhead
+		*c = chunk{}
+		p.queue = p.queue[1:]
+	}
 	if failed != nil {
 		p.queue, p.queued, p.broken = nil, 0, true
 		p.src.SetReadDeadline(past)
@@ -252,6 +289,7 @@ func (p *pipe) lose(f *flow, b []byte, end error) {
 	for _, t := range f.drop {
 		t.acted.Add(int64(n))
 	}
+	p.lostAt.Store(time.Now().UnixNano())
 	p.conn.lost.Store(true)
 	if !p.conn.link.rules.Load().drops {
 		p.conn.abort(nil)

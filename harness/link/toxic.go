@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,18 @@ const longest = time.Hour
 type toxic struct {
 	harness.Toxic
 	id    uint64 // later ones have higher ids
+	since time.Time
 	acted atomic.Int64
+	once  sync.Once
+	done  chan struct{} // closed when it is no longer in force
+}
+
+// end is called when the toxic is no longer in force.
+func (t *toxic) end() { t.once.Do(func() { close(t.done) }) }
+
+// spares reports whether the toxic leaves a direction alone.
+func (t *toxic) spares(dir int) bool {
+	return t.Dir == harness.Up && dir == down || t.Dir == harness.Down && dir == up
 }
 
 func check(t harness.Toxic) error {
@@ -33,6 +45,16 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("direction %d is not known", t.Dir)
 	case t.Delay < 0 || t.Delay > longest, t.Jitter < 0 || t.Jitter > longest:
 		return fmt.Errorf("delay %s with jitter %s: each must be from 0 to %s", t.Delay, t.Jitter, longest)
+	case t.Rate < 0:
+		return fmt.Errorf("%d kB a second: the rate must not be negative", t.Rate)
+	case t.Slice < 0 || t.Gap < 0 || t.Gap > longest:
+		return fmt.Errorf("pieces of %d bytes, %s apart: neither must be negative, nor the gap above %s", t.Slice, t.Gap, longest)
+	case t.Gap > 0 && t.Slice == 0:
+		return errors.New("a gap between pieces, but nothing is sliced")
+	case t.Linger < 0 || t.Linger > longest, t.Expire < 0 || t.Expire > longest:
+		return fmt.Errorf("an end that comes %s later, a close after %s: each must be from 0 to %s", t.Linger, t.Expire, longest)
+	case t.Expire > 0 && !t.Drop:
+		return errors.New("connections are to be closed where nothing comes, but nothing is dropped")
 	case t.CutAfter < 0:
 		return fmt.Errorf("a cut after %d bytes: the number must not be negative", t.CutAfter)
 	case !touchesBytes(t) && !touchesConns(t):
@@ -41,8 +63,13 @@ func check(t harness.Toxic) error {
 	return nil
 }
 
-func touchesBytes(t harness.Toxic) bool { return t.Delay > 0 || t.Jitter > 0 || t.Hold || t.Drop }
-func touchesConns(t harness.Toxic) bool { return t.Refuse || t.Reset || t.Cut }
+func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop }
+func touchesConns(t harness.Toxic) bool {
+	return t.Refuse || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
+}
+
+// late reports whether the toxic makes bytes pass later or slower.
+func late(t harness.Toxic) bool { return t.Delay > 0 || t.Jitter > 0 || t.Rate > 0 || t.Slice > 0 }
 
 // unit names what the toxic counts.
 func (t *toxic) unit() string {
@@ -77,6 +104,9 @@ type rules struct {
 type flow struct {
 	free                   bool // nothing is
 	late, hold, drop, cuts []*toxic
+	linger                 []*toxic      // on the ends of streams
+	rate, slice            int64         // the least of the toxics'; 0 where none has one
+	gap                    time.Duration // the longest of the toxics'
 }
 
 func newRules(toxics []*toxic) *rules {
@@ -84,12 +114,16 @@ func newRules(toxics []*toxic) *rules {
 	for d := range r.flows {
 		f := &r.flows[d]
 		for _, t := range toxics {
-			if t.Dir == harness.Up && d == down || t.Dir == harness.Down && d == up {
+			if t.spares(d) {
 				continue
 			}
-			if t.Delay > 0 || t.Jitter > 0 {
+			if late(t.Toxic) {
 				f.late = append(f.late, t)
 			}
+			if t.Linger > 0 {
+				f.linger = append(f.linger, t)
+			}
+			f.rate, f.slice, f.gap = least(f.rate, t.Rate), least(f.slice, t.Slice), max(f.gap, t.Gap)
 			if t.Hold {
 				f.hold = append(f.hold, t)
 			}
@@ -100,7 +134,7 @@ func newRules(toxics []*toxic) *rules {
 				f.cuts = append(f.cuts, t)
 			}
 		}
-		f.free = len(f.late)+len(f.hold)+len(f.drop)+len(f.cuts) == 0
+		f.free = len(f.late)+len(f.hold)+len(f.drop)+len(f.cuts)+len(f.linger) == 0
 		r.drops = r.drops || len(f.drop) > 0
 	}
 	for _, t := range toxics {
@@ -122,16 +156,54 @@ func (r *rules) refuses(c *net.TCPConn) bool {
 	return len(r.refuse) > 0
 }
 
+// least returns the smaller of two numbers of which 0 is none.
+func least(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
 // delay is how much later the chunk is passed on.
-func (f *flow) delay(conn uint64, dir int, n uint64) time.Duration {
+func (f *flow) delay(conn uint64, dir int, c chunk) time.Duration {
 	var sum time.Duration
 	for _, t := range f.late {
-		sum += t.delay(conn, dir, n)
+		sum += t.delay(conn, dir, c.n)
+	}
+	if c.end != nil {
+		for _, t := range f.linger {
+			sum += t.Linger
+		}
 	}
 	return sum
 }
 
-// touch counts the chunk for the toxics that hold it back and have not counted it yet.
+// grain is for how long a bounded rate lets bytes pass at once.
+const grain = 20 * time.Millisecond
+
+// piece is how many of n bytes pass at once.
+func (f *flow) piece(n int) int {
+	most := int64(n)
+	if f.slice > 0 {
+		most = min(most, f.slice)
+	}
+	if f.rate > 0 && f.rate < int64(n) { // so that the product is small
+		most = min(most, f.rate*int64(grain/time.Millisecond))
+	}
+	return int(most)
+}
+
+// cost is how long n bytes take at the rate: thousand bytes a second are as many bytes a
+// millisecond.
+func (f *flow) cost(n int) time.Duration {
+	if f.rate == 0 {
+		return 0
+	}
+	return time.Duration(n) * time.Millisecond / time.Duration(f.rate)
+}
+
+// touch counts the chunk for the toxics that hold it back and have not counted it yet: its
+// bytes, and for those that linger its end.
 func (f *flow) touch(c *chunk) {
 	newest := c.touched
 	for _, toxics := range [...][]*toxic{f.late, f.hold} {
@@ -141,6 +213,12 @@ func (f *flow) touch(c *chunk) {
 			}
 			newest = max(newest, t.id)
 		}
+	}
+	for _, t := range f.linger {
+		if t.id > c.touched && c.end != nil {
+			t.acted.Add(1)
+		}
+		newest = max(newest, t.id)
 	}
 	c.touched = newest
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
-	"github.com/shakedown-go/shakedown/harness/link"
 	"github.com/shakedown-go/shakedown/targets/providers"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
@@ -24,6 +23,7 @@ type dependency struct {
 	name  string
 	allow []string // hosts beyond loopback
 	providers.Provider
+	listen func(name, upstream string) (edge, error) // starts its link; nil is native
 }
 
 // RungError says that Options.Rungs wants a rung that cannot be had.
@@ -70,7 +70,7 @@ func (s *System) choose(ctx context.Context) error {
 		if want != "" && want != p.Rung() {
 			s.Differs = append(s.Differs, fmt.Sprintf("%s is %s, not %s", name, p.Rung(), want))
 		}
-		s.deps = append(s.deps, dependency{name, s.file.Allow, p})
+		s.deps = append(s.deps, dependency{name: name, allow: s.file.Allow, Provider: p})
 	}
 	return nil
 }
@@ -78,14 +78,14 @@ func (s *System) choose(ctx context.Context) error {
 // environment is what a service runs on: its dependencies, each behind a link.
 type environment struct {
 	stores map[string]providers.Dependency
-	links  map[string]*link.Link
+	links  map[string]edge
 	used   bool // a first reset has fixed the state that every case starts from
 }
 
 // bringUp starts all dependencies at once, with their data below dir. A failure leaves
 // nothing running.
 func bringUp(ctx context.Context, deps []dependency, dir string, emit func(harness.Event)) (*environment, error) {
-	e := &environment{stores: map[string]providers.Dependency{}, links: map[string]*link.Link{}}
+	e := &environment{stores: map[string]providers.Dependency{}, links: map[string]edge{}}
 	var mu sync.Mutex // guards e's maps
 	err := together(deps, func(d dependency) error {
 		store, err := d.Start(ctx, dir, emit)
@@ -99,9 +99,13 @@ func bringUp(ctx context.Context, deps []dependency, dir string, emit func(harne
 		if host := store.Addr(); !spec.Allowed(d.allow, host) {
 			return fmt.Errorf("dependency %s: it is at %s, which is neither this machine nor allowed", d.name, host)
 		}
-		l, err := link.Listen(d.name, store.Addr())
+		listen := d.listen
+		if listen == nil {
+			listen = native
+		}
+		l, err := listen(d.name, store.Addr())
 		if err != nil {
-			return fmt.Errorf("link %s: %w", d.name, err)
+			return err
 		}
 		e.links[d.name] = l
 		return nil
@@ -152,8 +156,14 @@ func (e *environment) reset(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, resetTime)
 	defer cancel()
 	e.used = true
-	for _, l := range e.links {
-		l.Reset()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(e.links)) {
+		if err := e.links[name].Reset(); err != nil {
+			errs = append(errs, fmt.Errorf("reset link %s: %w", name, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	return together(slices.Sorted(maps.Keys(e.stores)), func(name string) error {
 		if err := e.stores[name].Reset(ctx); err != nil {

@@ -336,6 +336,6 @@ func sentWhenSettled(t *testing.T, chunks int64) int64 {
 		}
 	})
 	until(t, "the first is sent", func() bool { return chunks == 0 || l.Stats().Up > 0 })
-	(&environment{links: map[string]*link.Link{"db": l}}).settle(ctx)
+	(&environment{links: map[string]edge{"db": l}}).settle(ctx)
 	return sent.Load()
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/gobuild"
+	"github.com/shakedown-go/shakedown/harness/link/toxi"
 	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
@@ -30,10 +31,11 @@ const (
 
 // Options say how a service is built and which bugs are switched on.
 type Options struct {
-	Name  string            // of the target; zero means the description's directory
-	Bugs  string            // what {{bugs}} stands for
-	Rungs map[string]string // wanted for each dependency, as in a case's env: "local@15.18"; zero leaves it to the description
-	Cache string            // of built binaries; zero means gobuild's own
+	Name   string            // of the target; zero means the description's directory
+	Bugs   string            // what {{bugs}} stands for
+	Rungs  map[string]string // wanted for each dependency, as in a case's env: "local@15.18"; zero leaves it to the description
+	Engine string            // of the links, as in a case's env: "native", "toxiproxy@2.12.0"; zero leaves it to the description
+	Cache  string            // of built binaries; zero means gobuild's own
 }
 
 // System is a service with its dependencies.
@@ -49,6 +51,7 @@ type System struct {
 	scratch scratch
 	port    *child.Port
 	deps    []dependency
+	toxi    *toxi.Engine // of the links; nil: they are our own
 	tap     tap
 
 	mu      sync.Mutex // guards the rest
@@ -85,6 +88,9 @@ func (s *System) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.choose(ctx); err != nil {
+		return err
+	}
+	if err := s.engage(); err != nil {
 		return err
 	}
 	// Whichever fails first ends the other.
@@ -139,6 +145,9 @@ func (s *System) describe() {
 	}
 	if s.opts.Bugs != "" {
 		t.Env["bugs"] = s.opts.Bugs
+	}
+	if s.toxi != nil {
+		t.Env["engine"] = s.toxi.Name()
 	}
 	t.Build = harness.Build{Module: s.Binary.Module, Go: s.Binary.Go, SHA256: s.Binary.SHA256, Caps: t.Caps}
 	s.Target = t

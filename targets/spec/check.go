@@ -79,6 +79,9 @@ func (c *checker) check() error {
 			return err
 		}
 	}
+	if err := c.links(c.f.Links); err != nil {
+		return err
+	}
 	if c.f.document() == "" && len(c.f.API.Ops) == 0 {
 		return c.fail([]string{"api", "ops"}, "api.ops is empty and there is no api.openapi: there is nothing to ask of the service")
 	}
@@ -169,6 +172,8 @@ func (c *checker) dependency(name string, d Dependency) error {
 	switch {
 	case !plainName.MatchString(name) || name == "bugs":
 		return c.fail(path, "%q cannot name a dependency: letters, digits, _ and - are taken, and bugs is not", name)
+	case name == "engine":
+		return c.fail(path, "%q cannot name a dependency: in the env of a case that is what disturbs the links", name)
 	case name == harness.Service:
 		return c.fail(path, "%q cannot name a dependency: that is the service itself", name)
 	}

@@ -72,7 +72,6 @@ func (f *File) readDocument() error {
 	return f.authorize(doc)
 }
 
-
 // merge returns an operation of the document with what the file says about it.
 func merge(o *Op, d openapi.Op) *Op {
 	if o == nil {

@@ -18,11 +18,12 @@ type File struct {
 
 	Service      Service               `yaml:"service"`
 	Dependencies map[string]Dependency `yaml:"dependencies"`
+	Links        Links                 `yaml:"links"`
 	API          API                   `yaml:"api"`
 	// OpenAPI is short for API.OpenAPI.
 	OpenAPI string `yaml:"openapi"`
-	// Allow lists hosts other than loopback that a dependency may be at, and that
-	// Service.Env and Service.Args may lead to.
+	// Allow lists hosts other than loopback that a dependency may be at, and a toxiproxy,
+	// and that Service.Env and Service.Args may lead to.
 	Allow []string `yaml:"allow"`
 
 	// Assumed says what the file leaves open and was filled in, Notes what of an OpenAPI
@@ -63,6 +64,12 @@ type Dependency struct {
 	// password: made if it is missing, the owner of Database, no superuser once init is
 	// done. Zero means "postgres", the superuser.
 	User string `yaml:"user"`
+}
+
+// Links says what disturbs what passes between the service and its dependencies.
+type Links struct {
+	Engine string `yaml:"engine"` // one of LinkEngines; zero means native
+	URL    string `yaml:"url"`    // of the HTTP API of a toxiproxy that runs elsewhere; zero means one in the harness's process
 }
 
 // API says what can be asked of the service.

@@ -120,6 +120,24 @@ func TestExpects(t *testing.T) {
 }
 
 // TestMistakes changes one line of the good file and looks for the place and the words.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Links{
+		"":                             {},
+		"links: {engine: native}\n":    {Engine: "native"},
+		"links: {engine: toxiproxy}\n": {Engine: "toxiproxy"},
+		"links: {engine: toxiproxy, url: 'http://localhost:8474/'}\n":              {"toxiproxy", "http://localhost:8474/"},
+		"links: {engine: toxiproxy, url: 'https://toxi:8474'}\nallow: [x, toxi]\n": {"toxiproxy", "https://toxi:8474"},
+	} {
+		f, err := Parse("f.yaml", []byte(strings.Replace(good, "api:\n", text+"api:\n", 1)))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if f.Links != want {
+			t.Errorf("%s: got %+v", text, f.Links)
+		}
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -147,6 +165,15 @@ func TestMistakes(t *testing.T) {
 		{"URL elsewhere", "WORKERS: 4", "DATABASE_URL: 'postgres://u:p@db.staging.example.com/x'", 4, 71, `this leads to db.staging.example.com, which is not this machine: what is done there is done for real; if it may be, add "db.staging.example.com" to allow`},
 		{"argument elsewhere", `"{{listen}}"]`, `"{{listen}}", "-db=10.0.0.5:5432"]`, 3, 33, "this leads to 10.0.0.5"},
 		{"dependency called service", "  cache: {", "  cache: {engine: redis}\n  service: {", 9, 3, "that is the service itself"},
+		{"dependency called engine", "  cache: {", "  cache: {engine: redis}\n  engine: {", 9, 3, "in the env of a case that is what disturbs the links"},
+		{"link engine", "api:\n", "links: {engine: toxy}\napi:\n", 10, 17, `no engine is called "toxy"; there are native, toxiproxy`},
+		{"link key", "api:\n", "links: {motor: native}\napi:\n", 10, 9, `unknown key "motor"`},
+		{"url without toxiproxy", "api:\n", "links: {engine: native, url: 'http://127.0.0.1:8474'}\napi:\n", 10, 30, "make it engine: toxiproxy, or take the url away"},
+		{"url alone", "api:\n", "links: {url: 'http://127.0.0.1:8474'}\napi:\n", 10, 14, "the engine is not toxiproxy"},
+		{"url of toxiproxy", "api:\n", "links: {engine: toxiproxy, url: '127.0.0.1:8474'}\napi:\n", 10, 33, "such as http://127.0.0.1:8474"},
+		{"url with a path", "api:\n", "links: {engine: toxiproxy, url: 'http://127.0.0.1:8474/proxies'}\napi:\n", 10, 33, "such as http://127.0.0.1:8474"},
+		{"url with a bad port", "api:\n", "links: {engine: toxiproxy, url: 'http://127.0.0.1:99999'}\napi:\n", 10, 33, "99999 is not a port"},
+		{"toxiproxy elsewhere", "api:\n", "links: {engine: toxiproxy, url: 'http://toxi.example.com:8474'}\napi:\n", 10, 33, `toxiproxy is at toxi.example.com, which is not this machine: what passes the links passes it; if it may, add "toxi.example.com" to allow`},
 		{"engine empty", "{engine: redis}", "{provide: auto}", 8, 3, "cache: the engine is missing: one of redis, postgres"},
 		{"engine unknown", "{engine: redis}", "{engine: rediss}", 8, 19, `the engine "rediss" is not known; there are redis, postgres`},
 		{"provide unknown", "provide: local", "provide: lokal", 9, 35, "provide: lokal is not there for postgres; there are auto, local, url"},

@@ -1,0 +1,275 @@
+package link
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/harnesstest"
+)
+
+// A rate bounds each connection from below by itself, and is used up to a good part.
+func TestRate(t *testing.T) {
+	t.Parallel()
+	const size = 30_000
+	l := listen(t, serve(t, func(c *net.TCPConn) {
+		var b [1]byte
+		for {
+			if _, err := c.Read(b[:]); err != nil {
+				return
+			}
+			c.Write(make([]byte, size))
+		}
+	}))
+	c := dial(t, l.Addr())
+	harnesstest.Within(t, 600*time.Millisecond, func() time.Duration {
+		inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Rate: 100}) // 300ms
+		start := time.Now()
+		send(t, c, "x")
+		c.SetReadDeadline(time.Now().Add(soon))
+		if _, err := io.CopyN(io.Discard, c, size); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(start)
+		if took < 290*time.Millisecond {
+			t.Fatalf("%d bytes took %s at 100 kB/s", size, took)
+		}
+		acted(t, inj, size, "bytes")
+		heal(t, inj)
+		return took
+	})
+}
+
+// A connection that was idle has saved nothing up: the first reply is slow, too.
+func TestRateGivesNoCredit(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	roundTrip(t, c, "warm")
+	disturb(t, l, harness.Toxic{Dir: harness.Down, Rate: 1})
+	for range 3 {
+		time.Sleep(while)
+		start := time.Now()
+		roundTrip(t, c, strings.Repeat("x", 40))
+		if took := time.Since(start); took < 40*time.Millisecond {
+			t.Fatalf("40 bytes took %s at 1 kB/s", took)
+		}
+	}
+}
+
+func TestRateHealsAtOnce(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	inj := disturb(t, l, harness.Toxic{Rate: 1})
+	sent := strings.Repeat("x", 1<<20) // a quarter of an hour
+	go io.WriteString(c, sent)
+	eventually(t, "the queue is full", func() bool { return inj.Acted() > 100_000 })
+	heal(t, inj)
+	expect(t, c, sent)
+}
+
+func TestSlice(t *testing.T) {
+	t.Parallel()
+	const gap = 10 * time.Millisecond
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	roundTrip(t, c, "warm")
+	inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Slice: 3, Gap: gap})
+	start := time.Now()
+	send(t, c, "1234567")
+	// A reader that is always there sees the pieces. On a busy machine it may see two as one.
+	var got []string
+	for n := 0; n < 7; {
+		var b [64]byte
+		c.SetReadDeadline(time.Now().Add(soon))
+		k, err := c.Read(b[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, n = append(got, string(b[:k])), n+k
+	}
+	if strings.Join(got, "") != "1234567" || len(got[0])%3 != 0 {
+		t.Errorf("got %q, want pieces of 3 bytes", got)
+	}
+	if took := time.Since(start); took < 2*gap {
+		t.Errorf("3 pieces took %s, want two gaps of %s", took, gap)
+	}
+	acted(t, inj, 7, "bytes")
+	heal(t, inj)
+	roundTrip(t, c, "1234567")
+	acted(t, inj, 7, "bytes")
+}
+
+// TestSlowLinksKeepOrder sends much through everything that slows a link down, all at once.
+func TestSlowLinksKeepOrder(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	disturb(t, l, harness.Toxic{Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond})
+	disturb(t, l, harness.Toxic{Rate: 2000})
+	disturb(t, l, harness.Toxic{Dir: harness.Up, Slice: 1000, Linger: time.Millisecond})
+	sent := make([]byte, 200_000)
+	rand.NewChaCha8([32]byte{}).Read(sent)
+	go func() {
+		c.Write(sent)
+		c.CloseWrite()
+	}()
+	if got, err := ended(c); err != nil || !bytes.Equal([]byte(got), sent) {
+		t.Fatalf("%d of %d bytes came back, %v; a prefix: %t", len(got), len(sent), err, strings.HasPrefix(string(sent), got))
+	}
+}
+
+func TestLinger(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, func(c *net.TCPConn) {
+		var b [3]byte
+		io.ReadFull(c, b[:])
+		c.Write(b[:])
+	}))
+	for _, healed := range []bool{false, true} {
+		delay := 60 * time.Millisecond
+		if healed {
+			delay = longest
+		}
+		c := dial(t, l.Addr())
+		inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Linger: delay})
+		start := time.Now()
+		roundTrip(t, c, "bye") // bytes are not held
+		eventually(t, "the end is held", func() bool { return inj.Acted() == 1 })
+		acted(t, inj, 1, "connections")
+		if healed {
+			silent(t, c)
+			heal(t, inj)
+		}
+		if got, err := ended(c); got != "" || err != nil {
+			t.Errorf("healed %t: got %q, %v; want the end", healed, got, err)
+		}
+		if took := time.Since(start); !healed && took < delay {
+			t.Errorf("the end came after %s, want %s", took, delay)
+		}
+		if !healed {
+			heal(t, inj)
+		}
+	}
+}
+
+func TestExpire(t *testing.T) {
+	t.Parallel()
+	const after = 100 * time.Millisecond
+	l := listen(t, serve(t, echo))
+	idle, busy := dial(t, l.Addr()), dial(t, l.Addr())
+	roundTrip(t, idle, "warm")
+	roundTrip(t, busy, "warm")
+	start := time.Now()
+	inj := disturb(t, l, harness.Toxic{Dir: harness.Up, Drop: true, Expire: after})
+	if inj.Unit != "bytes and connections" {
+		t.Errorf("it counts %s", inj.Unit)
+	}
+	fresh := dial(t, l.Addr())
+	send(t, busy, "hello")
+	send(t, fresh, "hello")
+	for _, c := range []net.Conn{idle, busy, fresh} {
+		if got, err := ended(c); got != "" || err != nil {
+			t.Errorf("got %q, %v; want the end", got, err)
+		}
+		if took := time.Since(start); took < after {
+			t.Errorf("closed after %s, want %s", took, after)
+		}
+	}
+	eventually(t, "all is counted", func() bool { return inj.Acted() == 10+3 })
+	heal(t, inj)
+	roundTrip(t, dial(t, l.Addr()), "new")
+}
+
+// What comes puts the close off.
+func TestExpireWaitsForSilence(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	inj := disturb(t, l, harness.Toxic{Dir: harness.Up, Drop: true, Expire: time.Second})
+	for range 15 {
+		send(t, c, "x")
+		time.Sleep(100 * time.Millisecond)
+	}
+	if inj.Acted() != 15 {
+		t.Errorf("%d bytes were lost and connections closed, want 15 bytes", inj.Acted())
+	}
+	heal(t, inj)
+	wantReset(t, c)
+}
+
+func TestCloseEndsConnectionsInGoodOrder(t *testing.T) {
+	t.Parallel()
+	saw := make(chan error, 1)
+	l := listen(t, serve(t, func(c *net.TCPConn) {
+		io.WriteString(c, "hi")
+		_, err := ended(c)
+		saw <- err
+	}))
+	c := dial(t, l.Addr())
+	expect(t, c, "hi")
+	inj := disturb(t, l, harness.Toxic{Refuse: true, Close: true})
+	acted(t, inj, 1, "connections")
+	if got, err := ended(c); got != "" || err != nil {
+		t.Errorf("the client got %q, %v; want the end", got, err)
+	}
+	if err := <-saw; err != nil {
+		t.Errorf("the server saw %v, want the end", err)
+	}
+	wantRefused(t, l.Addr())
+	acted(t, inj, 2, "connections")
+	heal(t, inj)
+	expect(t, dial(t, l.Addr()), "hi")
+}
+
+func TestTraffic(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, func(c *net.TCPConn) {
+		var b [5]byte
+		io.ReadFull(c, b[:])
+		c.Write(b[:4])
+	}))
+	c := dial(t, l.Addr())
+	send(t, c, "hello")
+	expect(t, c, "hell")
+	if got, err := ended(c); got != "" || err != nil {
+		t.Fatal(got, err)
+	}
+	want := Traffic{Up: 5, Down: 4, DownEnds: 1, HungUp: 1}
+	if got := l.Traffic(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	c.Close()
+	want.UpEnds = 1
+	eventually(t, "the client's end is counted", func() bool { return l.Traffic() == want })
+	eventually(t, "the connection is gone", func() bool { return l.Stats().Open == 0 })
+	if got := l.Traffic(); got != want {
+		t.Errorf("afterwards %+v, want %+v", got, want)
+	}
+	l.SetUpstream("127.0.0.1:1")
+	wantRefused(t, l.Addr())
+	want.HungUp++
+	if got := l.Traffic(); got.HungUp != 2 {
+		t.Errorf("a dependency that is not there: %+v, want %+v", got, want)
+	}
+}
+
+func TestCloseEndsWhatWaits(t *testing.T) {
+	before := runtime.NumGoroutine()
+	l := listen(t, "127.0.0.1:1")
+	disturb(t, l, harness.Toxic{Drop: true, Expire: longest})
+	l.Close()
+	l.Reset()
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	if _, err := net.Dial("tcp", l.Addr()); err == nil || errors.Is(err, net.ErrClosed) {
+		t.Errorf("the link still listens: %v", err)
+	}
+}
