@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/shakedown-go/shakedown/faults"
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/campaign"
@@ -33,6 +35,55 @@ func checkLanes(n int) error {
 	return nil
 }
 
+// settings are the flags by which every command that plays something changes what a
+// description says.
+type settings struct {
+	provide []string // a rung for every dependency that has it, or name=rung for one
+}
+
+func (s *settings) flags(c *cobra.Command) {
+	c.Flags().StringSliceVar(&s.provide, "provide", nil, "how to have the dependencies, instead of what the description says: docker, local or embedded for each that can be had so, cache=embedded,db=docker for some")
+}
+
+// apply changes a description.
+func (s settings) apply(file *spec.File) error {
+	for _, p := range s.provide {
+		if err := override(file, p); err != nil {
+			return usagef("--provide %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// override has one dependency provided in another way, or every one that can be.
+func override(file *spec.File, provide string) error {
+	name, rung, one := strings.Cut(provide, "=")
+	if !one {
+		rung = name
+	} else if _, known := file.Dependencies[name]; !known {
+		return fmt.Errorf("no dependency is called %q; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(file.Dependencies)), ", "))
+	}
+	known := false
+	for _, engine := range spec.Engines() {
+		known = known || slices.Contains(spec.Rungs(engine), rung)
+	}
+	if !known {
+		return fmt.Errorf("nothing is provided so: docker, local, embedded, url or auto")
+	}
+	for _, dep := range slices.Sorted(maps.Keys(file.Dependencies)) {
+		if one && dep != name {
+			continue
+		}
+		d := file.Dependencies[dep].Provided(rung)
+		if _, err := d.Check(); err == nil {
+			file.Dependencies[dep] = d
+		} else if one {
+			return err
+		}
+	}
+	return nil
+}
+
 // plan is what a description and an environment come to before anything is built or
 // started. Its lab can check cases, and once it is assembled play them: every command that
 // plays something begins so.
@@ -43,9 +94,12 @@ type plan struct {
 }
 
 // prepare reads a description. Env is that of a case.
-func prepare(path string, env map[string]string) (plan, error) {
+func (s settings) prepare(path string, env map[string]string) (plan, error) {
 	file, err := spec.Load(path)
 	if err != nil {
+		return plan{}, err
+	}
+	if err := s.apply(file); err != nil {
 		return plan{}, err
 	}
 	deps := slices.Sorted(maps.Keys(file.Dependencies))
@@ -91,12 +145,12 @@ func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, 
 // assembleCase reads a case file and puts together what plays it, in the environment that
 // the case names where that can be had. Each replay is told of on stderr. The caller closes
 // the system.
-func assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
+func (s settings) assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
 	c, module, err := readCase(file)
 	if err != nil {
 		return c, nil, campaign.Lab{}, err
 	}
-	sys, lab, err := assembleFor(ctx, c, module, stderr)
+	sys, lab, err := s.assembleFor(ctx, c, module, stderr)
 	if err != nil {
 		var u usage
 		if errors.As(err, &u) {
@@ -117,8 +171,8 @@ func assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (h
 // assembleFor puts together what plays a case. What does not fit the target is an error
 // of usage, found before anything is built where that can be; so is a target that is
 // another module than the case was recorded with, unless that is "".
-func assembleFor(ctx context.Context, c harness.Case, module string, stderr io.Writer) (*process.System, campaign.Lab, error) {
-	p, err := prepare(c.Target, c.Env)
+func (s settings) assembleFor(ctx context.Context, c harness.Case, module string, stderr io.Writer) (*process.System, campaign.Lab, error) {
+	p, err := s.prepare(c.Target, c.Env)
 	if err != nil {
 		return nil, p.lab, err
 	}

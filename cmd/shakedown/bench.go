@@ -64,6 +64,7 @@ func modes() []mode {
 
 // benchFlags are the flags of bench.
 type benchFlags struct {
+	settings
 	seeds          int
 	budget, triage time.Duration
 	lanes          int
@@ -98,6 +99,7 @@ Exit codes: 0 measured, whatever was found, 4 interrupted, 3 the harness failed,
 	c.Flags().StringSliceVar(&f.modes, "modes", nil, "inputs, faults, both (default: all)")
 	c.Flags().IntVar(&f.lanes, "lanes", 4, "logical clients at most")
 	c.Flags().StringSliceVar(&f.bugs, "bugs", nil, "ids of bugs (default: all)")
+	f.flags(c)
 	return c
 }
 
@@ -157,7 +159,7 @@ func only[T any](all []T, names []string, name func(T) string) ([]T, error) {
 
 // bug measures one bug in every mode.
 func (f benchFlags) bug(ctx context.Context, path string, b planted, ms []mode, stderr io.Writer) (cells []string, err error) {
-	p, err := prepare(path, map[string]string{"bugs": b.ID})
+	p, err := f.prepare(path, map[string]string{"bugs": b.ID})
 	if err != nil {
 		return nil, err
 	}

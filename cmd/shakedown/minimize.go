@@ -17,6 +17,7 @@ import (
 
 // minimizeFlags are the flags of minimize.
 type minimizeFlags struct {
+	settings
 	signature, out string
 	triage         time.Duration
 }
@@ -42,11 +43,12 @@ case could not be played, 2 usage.`,
 	c.Flags().StringVar(&f.signature, "signature", "", "the finding to keep (default: the first that the case shows)")
 	c.Flags().StringVar(&f.out, "out", "", "file for the minimal case (default: FILE.min)")
 	c.Flags().DurationVar(&f.triage, "triage", 10*time.Minute, "how long at most")
+	f.flags(c)
 	return c
 }
 
 func (f minimizeFlags) run(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
-	c, sys, lab, err := assembleCase(ctx, file, stdout, stderr)
+	c, sys, lab, err := f.assembleCase(ctx, file, stdout, stderr)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 
 // runFlags are the flags of run.
 type runFlags struct {
+	settings
 	seed           uint64
 	budget, out    string
 	bugs           string
@@ -60,6 +61,7 @@ Exit codes: 0 pass, 1 findings, 4 inconclusive, 3 the harness failed, 2 usage,
 	fl.StringVar(&f.faults, "faults", "all", "faults to inject: all, none, or names and prefixes, such as net/,proc/kill")
 	fl.StringVar(&f.inputs, "inputs", "drawn", "calls to make: drawn, or fixed for one valid workload in every case")
 	fl.StringVar(&f.bugs, "bugs", "", "planted bugs to switch on, for services that have some: the service sees it as {{bugs}}")
+	f.flags(c)
 	return c
 }
 
@@ -76,7 +78,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	if f.bugs != "" {
 		env["bugs"] = f.bugs
 	}
-	p, err := prepare(path, env)
+	p, err := f.prepare(path, env)
 	if err != nil {
 		return err
 	}

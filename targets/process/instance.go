@@ -147,8 +147,8 @@ func (i *instance) Proc(name string) (harness.Proc, error) {
 	if name == harness.Service {
 		return proc{i}, nil
 	}
-	if store, ok := i.env.stores[name]; ok {
-		return store.Proc()
+	if _, ok := i.env.stores[name]; ok {
+		return i.env.proc(name)
 	}
 	return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(i.s.Target.Procs))
 }
@@ -234,22 +234,25 @@ func (p proc) Pause(ctx context.Context) (int, func(context.Context) error, erro
 	defer i.mu.Unlock()
 	if err != nil {
 		if i.paused == 0 {
-			l.child.Resume()
+			_, resumed := l.child.Resume(ctx)
+			err = errors.Join(err, resumed)
 		}
 		return n, nil, err
 	}
 	i.paused++
-	return n, func(context.Context) error {
+	return n, func(ctx context.Context) error {
 		i.turn.Lock()
 		defer i.turn.Unlock()
 		i.mu.Lock()
-		defer i.mu.Unlock()
-		if i.now != l { // killed meanwhile
+		if i.now == l { // otherwise killed meanwhile
+			i.paused--
+		}
+		last := i.now == l && i.paused == 0
+		i.mu.Unlock()
+		if !last {
 			return nil
 		}
-		if i.paused--; i.paused == 0 {
-			l.child.Resume()
-		}
-		return nil
+		_, err := l.child.Resume(ctx)
+		return err
 	}, nil
 }

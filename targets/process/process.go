@@ -77,7 +77,7 @@ func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
 
 func (s *System) open(ctx context.Context) (err error) {
 	parent := scratchParent()
-	sweep(parent)
+	sweep(ctx, parent)
 	if s.scratch, err = newScratch(parent); err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (s *System) Close(ctx context.Context) error {
 	if s.port != nil {
 		s.port.Release()
 	}
-	return errors.Join(append(errs, s.scratch.remove())...)
+	return errors.Join(append(errs, s.scratch.remove(ctx))...)
 }
 
 // epoch makes the directory of a new process life.

@@ -42,14 +42,16 @@ type Dependency struct {
 	Engine  string `yaml:"engine"`  // one of Engines
 	Provide string `yaml:"provide"` // one of Rungs(Engine); zero means auto
 	URL     string `yaml:"url"`     // for provide: url
-	Init    string `yaml:"init"`    // postgres: SQL file that makes the state every case starts from
+	Image   string `yaml:"image"`   // for provide: docker; zero means the official one, or what testdata/images/build makes
+	Pull    bool   `yaml:"pull"`    // an image that is not there is pulled from its registry
+	Init    string `yaml:"init"`    // postgres, mysql: SQL file that makes the state every case starts from
 	Version string `yaml:"version"` // wanted major version, "15"; zero takes what is there
-	// Database is the database of a local Postgres that the service uses, made if it is
-	// missing; zero means "postgres".
+	// Database is the database of a Postgres or MySQL of our own that the service uses, made
+	// if it is missing; zero means "postgres" or "test".
 	Database string `yaml:"database"`
-	// User is the role by which the service connects to a local Postgres without a
-	// password: made if it is missing, the owner of Database, no superuser once init is
-	// done. Zero means "postgres", the superuser.
+	// User is the role by which the service connects to a Postgres or MySQL of our own without
+	// a password: made if it is missing, the owner of Database, no superuser once init is
+	// done. Zero means the superuser: "postgres" or "root".
 	User string `yaml:"user"`
 }
 
