@@ -124,7 +124,8 @@ func (s settings) prepare(path string, env map[string]string) (plan, error) {
 // assemble builds the service and brings up what it depends on. The caller closes the
 // system.
 func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, campaign.Lab, error) {
-	fmt.Fprintf(stderr, "%s: building ...\n", p.file.Service.Build)
+	source := p.file.Service.Source()
+	fmt.Fprintf(stderr, "%s: building ...\n", source)
 	sys, err := process.Open(ctx, p.file, p.opts)
 	if err != nil {
 		var rung *process.RungError
@@ -134,10 +135,14 @@ func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, 
 		return nil, p.lab, err
 	}
 	how := "built"
-	if sys.Binary.Cached {
+	if sys.Cached {
 		how = "up to date"
 	}
-	fmt.Fprintf(stderr, "%s: %s in %s, %s\n", p.file.Service.Build, how, sys.Binary.Took.Round(time.Millisecond), sys.Target.Build.Go)
+	what := sys.Target.Build.Go
+	if !sys.Target.Caps.Has(harness.CapAgent) {
+		what = "black box: neither the agent nor the race detector is in it, and what needs them is not checked"
+	}
+	fmt.Fprintf(stderr, "%s: %s in %s, %s\n", source, how, sys.Took.Round(time.Millisecond), what)
 	p.lab.Target = sys.Target
 	return sys, p.lab, nil
 }
@@ -188,7 +193,7 @@ func (s settings) assembleFor(ctx context.Context, c harness.Case, module string
 		closing(ctx, sys, &err)
 		return nil, lab, err
 	}
-	if is := sys.Binary.Module; module != "" && is != module {
+	if is := sys.Target.Build.Module; module != "" && is != module {
 		err := usagef("its target %s is module %s here, but the record beside it is of %s: write the path of that one into its target line", c.Target, is, module)
 		closing(ctx, sys, &err)
 		return nil, lab, err

@@ -107,7 +107,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	if failure != nil && res.Cases == 0 { // nothing was played: there is nothing to keep
 		return errors.Join(failure, dir.Discard())
 	}
-	res.Built = sys.Binary.Took
+	res.Built = sys.Took
 	v, why := gate.Check(res, failure)
 	report.Summary(stdout, res, v, why)
 	fmt.Fprintf(stdout, "results in %s\n", dir.Dir)

@@ -131,7 +131,7 @@ func (i *instance) end(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
-	return l.end(func() error { return l.child.Stop(ctx, stopGrace) })
+	return l.end(ctx, func() error { return l.Stop(ctx, stopGrace) })
 }
 
 // Link implements harness.World.
@@ -191,8 +191,8 @@ func (p proc) Kill(ctx context.Context) (int, func(context.Context) error, error
 		return 0, i.restart, nil
 	}
 	var n int
-	err := l.end(func() (err error) {
-		n, err = l.child.Kill(ctx)
+	err := l.end(ctx, func() (err error) {
+		n, err = l.Kill(ctx)
 		return err
 	})
 	i.mu.Lock()
@@ -229,12 +229,12 @@ func (p proc) Pause(ctx context.Context) (int, func(context.Context) error, erro
 	if l == nil {
 		return 0, func(context.Context) error { return nil }, nil
 	}
-	n, err := l.child.Pause(ctx)
+	n, err := l.Pause(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if err != nil {
 		if i.paused == 0 {
-			_, resumed := l.child.Resume(ctx)
+			_, resumed := l.Resume(ctx)
 			err = errors.Join(err, resumed)
 		}
 		return n, nil, err
@@ -252,7 +252,7 @@ func (p proc) Pause(ctx context.Context) (int, func(context.Context) error, erro
 		if !last {
 			return nil
 		}
-		_, err := l.child.Resume(ctx)
+		_, err := l.Resume(ctx)
 		return err
 	}, nil
 }

@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -29,13 +30,23 @@ type File struct {
 // --bugs switched on, {{dir}} the directory of the file. What is plainly the address of
 // another machine in them must be in File.Allow.
 type Service struct {
-	Build   string            `yaml:"build"` // Go main package, as a path from Dir
-	Args    []string          `yaml:"args"`
-	Env     map[string]string `yaml:"env"`          // on top of child.Environ
+	// One of the three says what the service is: a Go main package, as a path from Dir, an
+	// image, or a Dockerfile, whose context is Dir. Images are black boxes, on the network of
+	// this machine.
+	Build      string `yaml:"build"`
+	Image      string `yaml:"image"`
+	Dockerfile string `yaml:"dockerfile"`
+
+	Pull    bool              `yaml:"pull"`         // images that are not there are pulled from their registry
+	Args    []string          `yaml:"args"`         // of an image, instead of its command; zero leaves that
+	Env     map[string]string `yaml:"env"`          // on top of child.Environ, or of the image's own
 	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready; zero: it listens
 	Within  Duration          `yaml:"ready_within"` // zero means 30s
 	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means 2s
 }
+
+// Source names what the service is made of.
+func (s Service) Source() string { return cmp.Or(s.Build, s.Image, s.Dockerfile) }
 
 // Dependency is one store behind a link.
 type Dependency struct {
