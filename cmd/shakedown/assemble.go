@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/shakedown-go/shakedown/faults"
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/campaign"
@@ -34,6 +36,57 @@ func checkLanes(n int) error {
 	return nil
 }
 
+// settings are the flags by which every command that plays something changes what a
+// description says.
+type settings struct {
+	provide []string // a rung for every dependency that has it, or name=rung for one
+	engine  string   // what disturbs the links; "" leaves it to the description or the case
+}
+
+func (s *settings) flags(c *cobra.Command) {
+	c.Flags().StringSliceVar(&s.provide, "provide", nil, "how to have the dependencies, instead of what the description says: docker, local or embedded for each that can be had so, cache=embedded,db=docker for some")
+	c.Flags().StringVar(&s.engine, "engine", "", "what disturbs the links, instead of what the description or the case says: native or toxiproxy")
+}
+
+// apply changes a description.
+func (s settings) apply(file *spec.File) error {
+	for _, p := range s.provide {
+		if err := override(file, p); err != nil {
+			return usagef("--provide %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// override has one dependency provided in another way, or every one that can be.
+func override(file *spec.File, provide string) error {
+	name, rung, one := strings.Cut(provide, "=")
+	if !one {
+		rung = name
+	} else if _, known := file.Dependencies[name]; !known {
+		return fmt.Errorf("no dependency is called %q; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(file.Dependencies)), ", "))
+	}
+	known := false
+	for _, engine := range spec.Engines() {
+		known = known || slices.Contains(spec.Rungs(engine), rung)
+	}
+	if !known {
+		return fmt.Errorf("nothing is provided so: docker, local, embedded, url or auto")
+	}
+	for _, dep := range slices.Sorted(maps.Keys(file.Dependencies)) {
+		if one && dep != name {
+			continue
+		}
+		d := file.Dependencies[dep].Provided(rung)
+		if _, err := d.Check(); err == nil {
+			file.Dependencies[dep] = d
+		} else if one {
+			return err
+		}
+	}
+	return nil
+}
+
 // plan is what a description and an environment come to before anything is built or
 // started. Its lab can check cases, and once it is assembled play them: every command that
 // plays something begins so.
@@ -46,20 +99,22 @@ type plan struct {
 // nativeEngine is what disturbs links where nothing else is said.
 const nativeEngine = "native"
 
-// checkEngine checks what --engine was given; "" leaves it to the description or the case.
-func checkEngine(name string) error {
-	if name != "" && !slices.Contains(spec.LinkEngines(), name) {
-		return usagef("--engine %s: one of %s", name, strings.Join(spec.LinkEngines(), ", "))
-	}
-	return nil
-}
-
 // prepare reads a description. Env is that of a case; without an engine in it the
 // description's is taken.
-func prepare(path string, env map[string]string) (plan, error) {
+func (s settings) prepare(path string, env map[string]string) (plan, error) {
 	file, err := spec.Load(path)
 	if err != nil {
 		return plan{}, err
+	}
+	if err := s.apply(file); err != nil {
+		return plan{}, err
+	}
+	env = maps.Clone(env)
+	if s.engine != "" {
+		if !slices.Contains(spec.LinkEngines(), s.engine) {
+			return plan{}, usagef("--engine %s: one of %s", s.engine, strings.Join(spec.LinkEngines(), ", "))
+		}
+		env["engine"] = s.engine
 	}
 	deps := slices.Sorted(maps.Keys(file.Dependencies))
 	rungs := maps.Clone(env)
@@ -87,7 +142,8 @@ func prepare(path string, env map[string]string) (plan, error) {
 // assemble builds the service and brings up what it depends on. The caller closes the
 // system.
 func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, campaign.Lab, error) {
-	fmt.Fprintf(stderr, "%s: building ...\n", p.file.Service.Build)
+	source := p.file.Service.Source()
+	fmt.Fprintf(stderr, "%s: building ...\n", source)
 	sys, err := process.Open(ctx, p.file, p.opts)
 	if err != nil {
 		var rung *process.RungError
@@ -97,10 +153,14 @@ func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, 
 		return nil, p.lab, err
 	}
 	how := "built"
-	if sys.Binary.Cached {
+	if sys.Cached {
 		how = "up to date"
 	}
-	fmt.Fprintf(stderr, "%s: %s in %s, %s\n", p.file.Service.Build, how, sys.Binary.Took.Round(time.Millisecond), sys.Target.Build.Go)
+	what := sys.Target.Build.Go
+	if !sys.Target.Caps.Has(harness.CapAgent) {
+		what = "black box: neither the agent nor the race detector is in it, and what needs them is not checked"
+	}
+	fmt.Fprintf(stderr, "%s: %s in %s, %s\n", source, how, sys.Took.Round(time.Millisecond), what)
 	if engine := sys.Target.Env["engine"]; engine != "" {
 		fmt.Fprintf(stderr, "links: %s\n", engine)
 	}
@@ -111,10 +171,7 @@ func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, 
 // assembleCase reads a case file and puts together what plays it, in the environment that
 // the case names where that can be had, but on another engine if one is given. The case says
 // that then. Each replay is told of on stderr. The caller closes the system.
-func assembleCase(ctx context.Context, file, engine string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
-	if err := checkEngine(engine); err != nil {
-		return harness.Case{}, nil, campaign.Lab{}, err
-	}
+func (s settings) assembleCase(ctx context.Context, file string, stdout, stderr io.Writer) (harness.Case, *process.System, campaign.Lab, error) {
 	c, module, err := readCase(file)
 	if err != nil {
 		return c, nil, campaign.Lab{}, err
@@ -125,8 +182,8 @@ func assembleCase(ctx context.Context, file, engine string, stdout, stderr io.Wr
 		c.Env = map[string]string{}
 	}
 	// A case that says nothing was made on the native engine, whatever the description says.
-	c.Env["engine"] = cmp.Or(engine, wanted)
-	sys, lab, err := assembleFor(ctx, c, module, stderr)
+	c.Env["engine"] = wanted
+	sys, lab, err := s.assembleFor(ctx, c, module, stderr)
 	if err != nil {
 		var u usage
 		if errors.As(err, &u) {
@@ -155,8 +212,8 @@ func assembleCase(ctx context.Context, file, engine string, stdout, stderr io.Wr
 // assembleFor puts together what plays a case. What does not fit the target is an error
 // of usage, found before anything is built where that can be; so is a target that is
 // another module than the case was recorded with, unless that is "".
-func assembleFor(ctx context.Context, c harness.Case, module string, stderr io.Writer) (*process.System, campaign.Lab, error) {
-	p, err := prepare(c.Target, c.Env)
+func (s settings) assembleFor(ctx context.Context, c harness.Case, module string, stderr io.Writer) (*process.System, campaign.Lab, error) {
+	p, err := s.prepare(c.Target, c.Env)
 	if err != nil {
 		return nil, p.lab, err
 	}
@@ -172,7 +229,7 @@ func assembleFor(ctx context.Context, c harness.Case, module string, stderr io.W
 		closing(ctx, sys, &err)
 		return nil, lab, err
 	}
-	if is := sys.Binary.Module; module != "" && is != module {
+	if is := sys.Target.Build.Module; module != "" && is != module {
 		err := usagef("its target %s is module %s here, but the record beside it is of %s: write the path of that one into its target line", c.Target, is, module)
 		closing(ctx, sys, &err)
 		return nil, lab, err

@@ -64,11 +64,11 @@ func modes() []mode {
 
 // benchFlags are the flags of bench.
 type benchFlags struct {
+	settings
 	seeds          int
 	budget, triage time.Duration
 	lanes          int
 	bugs, modes    []string
-	engine         string
 }
 
 func benchCommand() *cobra.Command {
@@ -90,19 +90,16 @@ Exit codes: 0 measured, whatever was found, 4 interrupted, 3 the harness failed,
 			if err := checkLanes(f.lanes); err != nil {
 				return err
 			}
-			if err := checkEngine(f.engine); err != nil {
-				return err
-			}
 			return f.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&f.engine, "engine", "", "what disturbs the links: native or toxiproxy (default: what the description says)")
 	c.Flags().IntVar(&f.seeds, "seeds", 5, "seeds 1 to N")
 	c.Flags().DurationVar(&f.budget, "budget", 2*time.Minute, "search time for each run; a case that has begun is played to its end")
 	c.Flags().DurationVar(&f.triage, "triage", 0, "how long to prove each bug; 0 proves none")
 	c.Flags().StringSliceVar(&f.modes, "modes", nil, "inputs, faults, both (default: all)")
 	c.Flags().IntVar(&f.lanes, "lanes", 4, "logical clients at most")
 	c.Flags().StringSliceVar(&f.bugs, "bugs", nil, "ids of bugs (default: all)")
+	f.flags(c)
 	return c
 }
 
@@ -162,11 +159,7 @@ func only[T any](all []T, names []string, name func(T) string) ([]T, error) {
 
 // bug measures one bug in every mode.
 func (f benchFlags) bug(ctx context.Context, path string, b planted, ms []mode, stderr io.Writer) (cells []string, err error) {
-	env := map[string]string{"bugs": b.ID}
-	if f.engine != "" {
-		env["engine"] = f.engine
-	}
-	p, err := prepare(path, env)
+	p, err := f.prepare(path, map[string]string{"bugs": b.ID})
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func TestCaseInTheDocumentationFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := prepare(filepath.Join("..", "..", c.Target), c.Env)
+	p, err := settings{}.prepare(filepath.Join("..", "..", c.Target), c.Env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,9 @@ import (
 
 // minimizeFlags are the flags of minimize.
 type minimizeFlags struct {
-	signature, out, engine string
-	triage                 time.Duration
+	settings
+	signature, out string
+	triage         time.Duration
 }
 
 func minimizeCommand() *cobra.Command {
@@ -39,15 +40,15 @@ case could not be played, 2 usage.`,
 			return f.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&f.engine, "engine", "", "what disturbs the links: native or toxiproxy (default: what the case says)")
 	c.Flags().StringVar(&f.signature, "signature", "", "the finding to keep (default: the first that the case shows)")
 	c.Flags().StringVar(&f.out, "out", "", "file for the minimal case (default: FILE.min)")
 	c.Flags().DurationVar(&f.triage, "triage", 10*time.Minute, "how long at most")
+	f.flags(c)
 	return c
 }
 
 func (f minimizeFlags) run(ctx context.Context, file string, stdout, stderr io.Writer) (err error) {
-	c, sys, lab, err := assembleCase(ctx, file, f.engine, stdout, stderr)
+	c, sys, lab, err := f.assembleCase(ctx, file, stdout, stderr)
 	if err != nil {
 		return err
 	}

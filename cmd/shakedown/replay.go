@@ -18,7 +18,7 @@ import (
 
 func replayCommand() *cobra.Command {
 	var n int
-	var engine string
+	var s settings
 	c := &cobra.Command{
 		Use:   "replay FILE",
 		Short: "play a case again in fresh processes, and say how often it shows what",
@@ -31,16 +31,16 @@ everything could be seen or a fault took no effect, 3 where the case could not b
 			if n < 1 {
 				return usagef("-n %d: at least once", n)
 			}
-			return replay(c.Context(), args[0], engine, n, c.OutOrStdout(), c.ErrOrStderr())
+			return s.replay(c.Context(), args[0], n, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&engine, "engine", "", "what disturbs the links: native or toxiproxy (default: what the case says)")
 	c.Flags().IntVarP(&n, "times", "n", 1, "how often")
+	s.flags(c)
 	return c
 }
 
-func replay(ctx context.Context, file, engine string, n int, stdout, stderr io.Writer) (err error) {
-	c, sys, lab, err := assembleCase(ctx, file, engine, stdout, stderr)
+func (s settings) replay(ctx context.Context, file string, n int, stdout, stderr io.Writer) (err error) {
+	c, sys, lab, err := s.assembleCase(ctx, file, stdout, stderr)
 	if err != nil {
 		return err
 	}

@@ -25,13 +25,13 @@ import (
 
 // runFlags are the flags of run.
 type runFlags struct {
+	settings
 	seed           uint64
 	budget, out    string
 	bugs           string
 	triage         time.Duration
 	lanes          int
 	faults, inputs string
-	engine         string
 }
 
 func runCommand() *cobra.Command {
@@ -60,8 +60,8 @@ Exit codes: 0 pass, 1 findings, 4 inconclusive, 3 the harness failed, 2 usage,
 	fl.StringVar(&f.out, "out", "shakedown-out", "directory for the results")
 	fl.StringVar(&f.faults, "faults", "all", "faults to inject: all, none, or names and prefixes, such as net/,proc/kill")
 	fl.StringVar(&f.inputs, "inputs", "drawn", "calls to make: drawn, or fixed for one valid workload in every case")
-	fl.StringVar(&f.engine, "engine", "", "what disturbs the links: native or toxiproxy (default: what the description says)")
 	fl.StringVar(&f.bugs, "bugs", "", "planted bugs to switch on, for services that have some: the service sees it as {{bugs}}")
+	f.flags(c)
 	return c
 }
 
@@ -78,10 +78,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	if f.bugs != "" {
 		env["bugs"] = f.bugs
 	}
-	if f.engine != "" {
-		env["engine"] = f.engine
-	}
-	p, err := prepare(path, env)
+	p, err := f.prepare(path, env)
 	if err != nil {
 		return err
 	}
@@ -113,7 +110,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	if failure != nil && res.Cases == 0 { // nothing was played: there is nothing to keep
 		return errors.Join(failure, dir.Discard())
 	}
-	res.Built = sys.Binary.Took
+	res.Built = sys.Took
 	v, why := gate.Check(res, failure)
 	report.Summary(stdout, res, v, why)
 	notes(stdout, sys)
@@ -135,9 +132,6 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 func (f runFlags) options() (campaign.Options, error) {
 	o := campaign.Options{Seed: f.seed}
 	if err := checkLanes(f.lanes); err != nil {
-		return o, err
-	}
-	if err := checkEngine(f.engine); err != nil {
 		return o, err
 	}
 	if f.inputs != "drawn" && f.inputs != "fixed" {

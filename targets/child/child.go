@@ -59,12 +59,12 @@ type Options struct {
 type Child struct {
 	name  string
 	emit  func(harness.Event)
+	out   *Output
 	cmd   *exec.Cmd
 	mark  string // the entry of the environment that marks the tree
 	root  member
-	pumps []*pump
+	pumps []pump
 	done  chan struct{}
-	book  book
 
 	mu     sync.Mutex // guards the rest
 	sent   syscall.Signal
@@ -127,7 +127,9 @@ func Start(o Options) (*Child, error) {
 			f.Close()
 		}
 	}
-	for i, lane := range append([]string{"stdout", "stderr"}, o.Streams...) {
+	lanes := append([]string{"stdout", "stderr"}, o.Streams...)
+	c.out = NewOutput(o.Name, o.Emit, lanes...)
+	for i, lane := range lanes {
 		r, w, err := os.Pipe()
 		if err != nil {
 			for _, p := range c.pumps {
@@ -137,7 +139,7 @@ func Start(o Options) (*Child, error) {
 			return nil, fmt.Errorf("start %s: %w", o.Name, err)
 		}
 		ends = append(ends, w)
-		c.pumps = append(c.pumps, newPump(c, lane, r))
+		c.pumps = append(c.pumps, pump{lane, r})
 		switch i {
 		case 0:
 			c.cmd.Stdout = w
@@ -177,7 +179,7 @@ func (c *Child) live(started chan<- error) {
 	started <- nil
 	var streams sync.WaitGroup
 	for _, p := range c.pumps {
-		streams.Go(p.run)
+		streams.Go(func() { p.run(c.out) })
 	}
 	_ = c.cmd.Wait() // what it says is in the state, too
 	c.mu.Lock()
@@ -223,6 +225,18 @@ func (c *Child) Exited() (status string, code int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.status, c.code
+}
+
+// Tail returns the last lines that the child has printed, on all its streams.
+func (c *Child) Tail() []string { return c.out.Tail() }
+
+// Refill lets each stream pass on as much again as at the start.
+func (c *Child) Refill() { c.out.Refill() }
+
+// Await returns a channel that is closed when a line that ends in token has been read: see
+// Output.Await.
+func (c *Child) Await(lane, token string) (seen <-chan struct{}, forget func()) {
+	return c.out.Await(lane, token)
 }
 
 // terminate sends SIGTERM to the program itself. One that has ended before has not ended
@@ -285,8 +299,9 @@ func (c *Child) Pause(ctx context.Context) (int, error) {
 	}
 }
 
-// Resume lets a paused tree go on, and returns how many processes were told to.
-func (c *Child) Resume() int { return c.Signal(syscall.SIGCONT) }
+// Resume lets a paused tree go on, and returns how many processes were told to. It does
+// not fail.
+func (c *Child) Resume(context.Context) (int, error) { return c.Signal(syscall.SIGCONT), nil }
 
 // Kill ends the whole tree at once, waits until all of it is gone and Done is closed,
 // and returns how many processes it ended. A cancelled ctx does not leave any behind.
@@ -333,7 +348,7 @@ func (c *Child) Stop(ctx context.Context, grace time.Duration) error {
 	case <-c.done:
 	default:
 		c.terminate()
-		c.Resume() // a stopped process takes no SIGTERM
+		c.Signal(syscall.SIGCONT) // a stopped process takes no SIGTERM
 		t := time.NewTimer(grace)
 		defer t.Stop()
 		select {

@@ -157,13 +157,11 @@ func TestLongLinesAreSplitAndBadTextIsMended(t *testing.T) {
 func TestOutputBeyondTheBoundIsDroppedAndSaidOnce(t *testing.T) {
 	t.Parallel()
 	l := &log{}
-	c := &Child{name: "x", emit: l.emit}
-	out, crash := newPump(c, "stdout", nil), newPump(c, "crash", nil)
-	c.pumps = []*pump{out, crash}
-	out.room.Store(9)
+	out := NewOutput("x", l.emit, "stdout", "crash")
+	out.room["stdout"].Store(9)
 	print := func(lines ...string) {
 		for _, s := range lines {
-			out.line(s, true)
+			out.line("stdout", s, true)
 		}
 	}
 	print("one", "two", "three", "four")
@@ -175,11 +173,11 @@ func TestOutputBeyondTheBoundIsDroppedAndSaidOnce(t *testing.T) {
 	if last.Lane != "stdout" || last.Name != "x" || !strings.Contains(last.Text, "is dropped") || last.Args.Text("dropped") != "true" || last.Args[0].Value.Form != harness.FormJSON {
 		t.Errorf("said so by %+v", last)
 	}
-	crash.line("panic: the sky falls", true)
+	out.line("crash", "panic: the sky falls", true)
 	if got := l.lines("crash"); !slices.Equal(got, []string{"panic: the sky falls"}) {
 		t.Errorf("the other stream has %q", got)
 	}
-	c.Refill()
+	out.Refill()
 	print("five")
 	if got := l.lines("stdout"); len(got) != 4 || got[3] != "five" {
 		t.Errorf("after a refill: %q", got)
@@ -301,7 +299,7 @@ func TestPauseStopsTheWholeTree(t *testing.T) {
 	if after := len(l.lines("stdout")); after != before {
 		t.Errorf("%d ticks while paused", after-before)
 	}
-	if got := c.Resume(); got < 2 {
+	if got, _ := c.Resume(t.Context()); got < 2 {
 		t.Errorf("Resume() = %d", got)
 	}
 	until(t, "a tick after the pause", func() bool { return len(l.lines("stdout")) > before })
@@ -381,14 +379,13 @@ func TestCrashBeforeStopIsUnexpected(t *testing.T) {
 func TestTokenIsTakenOut(t *testing.T) {
 	t.Parallel()
 	l := &log{}
-	c := &Child{emit: l.emit}
-	p := newPump(c, "stderr", nil)
-	seen, _ := c.Await("stderr", "flush a")
-	other, forget := c.Await("stdout", "flush a")
-	p.line("x", true)
-	p.line("partflush a", true)
+	out := NewOutput("x", l.emit, "stdout", "stderr")
+	seen, _ := out.Await("stderr", "flush a")
+	other, forget := out.Await("stdout", "flush a")
+	out.line("stderr", "x", true)
+	out.line("stderr", "partflush a", true)
 	forget()
-	p.line("flush a", true)
+	out.line("stderr", "flush a", true)
 	select {
 	case <-seen:
 	default:

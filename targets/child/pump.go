@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -20,29 +21,33 @@ const (
 	tailLines = 20
 )
 
-// pump turns one stream into events, line by line.
-type pump struct {
-	c    *Child
-	lane string
-	r    *os.File
-	room atomic.Int64 // bytes that will still be passed on: no stream takes from another's
+// Output turns what a program prints into events, line by line, within bounds.
+type Output struct {
+	name string
+	emit func(harness.Event)
+	book book
+	room map[string]*atomic.Int64 // by stream, bytes that will still be passed on: none takes from another's
 }
 
-func newPump(c *Child, lane string, r *os.File) *pump {
-	p := &pump{c: c, lane: lane, r: r}
-	p.room.Store(maxOutput)
-	return p
+// NewOutput returns the output of a program of that name on so many streams. Emit is called
+// from as many goroutines as there are calls of Read.
+func NewOutput(name string, emit func(harness.Event), lanes ...string) *Output {
+	o := &Output{name: name, emit: emit, room: map[string]*atomic.Int64{}}
+	for _, lane := range lanes {
+		o.room[lane] = new(atomic.Int64)
+	}
+	o.Refill()
+	return o
 }
 
-// run ends when the stream does, or at the read deadline.
-func (p *pump) run() {
-	defer p.r.Close()
-	r := bufio.NewReaderSize(p.r, maxLine)
+// Read passes on what comes on a stream until that ends.
+func (o *Output) Read(lane string, stream io.Reader) {
+	r := bufio.NewReaderSize(stream, maxLine)
 	for {
 		line, err := r.ReadSlice('\n')
 		ends := bytes.HasSuffix(line, []byte("\n"))
 		if len(line) > 0 {
-			p.line(strings.ToValidUTF8(string(bytes.TrimRight(line, "\r\n")), "\uFFFD"), ends)
+			o.line(lane, strings.ToValidUTF8(string(bytes.TrimRight(line, "\r\n")), "\uFFFD"), ends)
 		}
 		if err != nil && err != bufio.ErrBufferFull {
 			return
@@ -50,9 +55,9 @@ func (p *pump) run() {
 	}
 }
 
-func (p *pump) line(text string, ends bool) {
+func (o *Output) line(lane, text string, ends bool) {
 	if ends {
-		before, seen := p.c.book.take(p.lane, text)
+		before, seen := o.book.take(lane, text)
 		if seen != nil {
 			defer close(seen)
 			if before == "" {
@@ -61,16 +66,33 @@ func (p *pump) line(text string, ends bool) {
 			text = before
 		}
 	}
-	e := harness.Event{Kind: harness.Output, Step: -1, Lane: p.lane, Name: p.c.name, Text: text}
+	e := harness.Event{Kind: harness.Output, Step: -1, Lane: lane, Name: o.name, Text: text}
 	n := int64(len(text)) + 1
-	if room := p.room.Add(-n); room < 0 {
+	if room := o.room[lane].Add(-n); room < 0 {
 		if room+n < 0 {
 			return
 		}
-		e = Dropped(p.c.name, p.lane, maxOutput)
+		e = Dropped(o.name, lane, maxOutput)
 	}
-	p.c.book.note(e.Text)
-	p.c.emit(e)
+	o.book.note(e.Text)
+	o.emit(e)
+}
+
+// Refill lets each stream pass on as much again as at the start.
+func (o *Output) Refill() {
+	for _, room := range o.room {
+		room.Store(maxOutput)
+	}
+}
+
+// Tail returns the last lines that were printed, on all streams.
+func (o *Output) Tail() []string { return o.book.tail() }
+
+// Await returns a channel that is closed when a line that ends in token has been read
+// from the stream, and all before it has been handed over. The token itself does not
+// become an event. Forget ends the waiting.
+func (o *Output) Await(lane, token string) (seen <-chan struct{}, forget func()) {
+	return o.book.await(lane, token)
 }
 
 // Dropped returns the event that takes the place of a stream's output where that has
@@ -83,24 +105,19 @@ func Dropped(name, lane string, bytes int) harness.Event {
 	}
 }
 
-// Refill lets each stream pass on as much again as at the start.
-func (c *Child) Refill() {
-	for _, p := range c.pumps {
-		p.room.Store(maxOutput)
-	}
+// pump is one stream of a child.
+type pump struct {
+	lane string
+	r    *os.File
 }
 
-// Tail returns the last lines that the child has printed, on all its streams.
-func (c *Child) Tail() []string { return c.book.tail() }
-
-// Await returns a channel that is closed when a line that ends in token has been read
-// from the stream, and all before it has been handed over. The token itself does not
-// become an event. Forget ends the waiting.
-func (c *Child) Await(lane, token string) (seen <-chan struct{}, forget func()) {
-	return c.book.await(lane, token)
+// run ends when the stream does, or at the read deadline.
+func (p pump) run(o *Output) {
+	defer p.r.Close()
+	o.Read(p.lane, p.r)
 }
 
-// book keeps what is known about the lines of a child.
+// book keeps what is known about the lines of an output.
 type book struct {
 	mu     sync.Mutex // guards the rest
 	last   []string   // the newest lines

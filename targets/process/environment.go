@@ -116,6 +116,33 @@ func bringUp(ctx context.Context, deps []dependency, dir string, emit func(harne
 	return e, nil
 }
 
+// proc returns the process tree of a store.
+func (e *environment) proc(name string) (harness.Proc, error) {
+	p, err := e.stores[name].Proc()
+	if err != nil {
+		return nil, err
+	}
+	return moving{p, e.stores[name], e.links[name]}, nil
+}
+
+// moving is a store that may listen elsewhere once it has been restarted: the link then
+// leads there, and the service sees no difference.
+type moving struct {
+	harness.Proc
+	store providers.Dependency
+	link  edge
+}
+
+// Kill implements harness.Proc.
+func (m moving) Kill(ctx context.Context) (int, func(context.Context) error, error) {
+	n, restart, err := m.Proc.Kill(ctx)
+	return n, func(ctx context.Context) error {
+		err := restart(ctx)
+		m.link.SetUpstream(m.store.Addr())
+		return err
+	}, err
+}
+
 // The bounds of settling.
 const (
 	restTime   = 20 * time.Millisecond  // nothing passes the links for so long

@@ -131,7 +131,7 @@ func (i *instance) end(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
-	return l.end(func() error { return l.child.Stop(ctx, stopGrace) })
+	return l.end(ctx, func() error { return l.Stop(ctx, stopGrace) })
 }
 
 // Link implements harness.World.
@@ -147,8 +147,8 @@ func (i *instance) Proc(name string) (harness.Proc, error) {
 	if name == harness.Service {
 		return proc{i}, nil
 	}
-	if store, ok := i.env.stores[name]; ok {
-		return store.Proc()
+	if _, ok := i.env.stores[name]; ok {
+		return i.env.proc(name)
 	}
 	return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(i.s.Target.Procs))
 }
@@ -191,8 +191,8 @@ func (p proc) Kill(ctx context.Context) (int, func(context.Context) error, error
 		return 0, i.restart, nil
 	}
 	var n int
-	err := l.end(func() (err error) {
-		n, err = l.child.Kill(ctx)
+	err := l.end(ctx, func() (err error) {
+		n, err = l.Kill(ctx)
 		return err
 	})
 	i.mu.Lock()
@@ -229,27 +229,30 @@ func (p proc) Pause(ctx context.Context) (int, func(context.Context) error, erro
 	if l == nil {
 		return 0, func(context.Context) error { return nil }, nil
 	}
-	n, err := l.child.Pause(ctx)
+	n, err := l.Pause(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if err != nil {
 		if i.paused == 0 {
-			l.child.Resume()
+			_, resumed := l.Resume(ctx)
+			err = errors.Join(err, resumed)
 		}
 		return n, nil, err
 	}
 	i.paused++
-	return n, func(context.Context) error {
+	return n, func(ctx context.Context) error {
 		i.turn.Lock()
 		defer i.turn.Unlock()
 		i.mu.Lock()
-		defer i.mu.Unlock()
-		if i.now != l { // killed meanwhile
+		if i.now == l { // otherwise killed meanwhile
+			i.paused--
+		}
+		last := i.now == l && i.paused == 0
+		i.mu.Unlock()
+		if !last {
 			return nil
 		}
-		if i.paused--; i.paused == 0 {
-			l.child.Resume()
-		}
-		return nil
+		_, err := l.Resume(ctx)
+		return err
 	}, nil
 }

@@ -38,7 +38,7 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 	}
 	s := open(t, f, Options{})
 	marked := "goroutine leak: "
-	if !s.Binary.Leaks {
+	if !s.maker.(*binary).made.Leaks {
 		marked = "goroutines grow: "
 	}
 	for _, tt := range []struct {

@@ -12,40 +12,49 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/agent"
-	"github.com/shakedown-go/shakedown/targets/child"
 )
 
 const (
-	backTime   = 10 * time.Second     // for a killed service to be ready again, where no ready_within is given
-	readyGap   = 5 * time.Millisecond // between two looks whether the service is ready
-	readyTry   = time.Second          // for one look
-	agentTime  = time.Second          // for the agent's handshake, once the service is ready
-	maxSaid    = 200                  // bytes of a reply that an error quotes
-	firstExtra = 3                    // the descriptor of a child's first extra file
+	backTime  = 10 * time.Second     // for a killed service to be ready again, where no ready_within is given
+	readyGap  = 5 * time.Millisecond // between two looks whether the service is ready
+	readyTry  = time.Second          // for one look
+	agentTime = time.Second          // for the agent's handshake, once the service is ready
+	maxSaid   = 200                  // bytes of a reply that an error quotes
 )
 
-// life is one process of the service.
+// life is one process of the service, or one container.
 type life struct {
-	child *child.Child
-	agent atomic.Pointer[agent.Conn] // nil: a black box
-	alive *os.File                   // closing it ends the process, as the harness's death does
+	unit
+	let   func(context.Context) error // lets go of what the maker keeps for it; nil for nothing
+	agent atomic.Pointer[agent.Conn]  // nil: a black box
 	dir   string
 	races *races
 	late  bool     // it was started again and has not been ready yet; guarded by the instance's turn
 	mute  []string // streams on which a flush did not come out, so that none is waited for
 }
 
+// unit is what runs: a *child.Child or a *container.Life.
+type unit interface {
+	Done() <-chan struct{}
+	Exited() (status string, code int)
+	Tail() []string
+	Await(lane, token string) (seen <-chan struct{}, forget func())
+	Kill(context.Context) (int, error)
+	Pause(context.Context) (int, error)
+	Resume(context.Context) (int, error)
+	Stop(ctx context.Context, grace time.Duration) error
+}
+
 // launch starts the service for the first time and waits until it is ready. A failure
 // leaves nothing running.
 func (i *instance) launch(ctx context.Context) error {
-	l, err := i.fork()
+	l, err := i.fork(ctx)
 	if err != nil {
 		return fmt.Errorf("start the service: %w", err)
 	}
@@ -53,7 +62,7 @@ func (i *instance) launch(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if err := i.ready(wait, l); err != nil {
-		ended := l.end(func() error { _, err := l.child.Kill(ctx); return err })
+		ended := l.end(ctx, func() error { _, err := l.Kill(ctx); return err })
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), ended)
 		}
@@ -65,10 +74,10 @@ func (i *instance) launch(ctx context.Context) error {
 			why += fmt.Sprintf("; it said %q", no.said)
 		}
 		if errors.Is(err, errExited) {
-			status, _ := l.child.Exited()
+			status, _ := l.Exited()
 			why = "it ended before it was ready: " + status
 		}
-		return errors.Join(errors.New("the service did not start: "+why+tail(l.child.Tail())), ended)
+		return errors.Join(errors.New("the service did not start: "+why+tail(l.Tail())), ended)
 	}
 	l.shake(ctx)
 	i.env.settle(ctx)
@@ -79,7 +88,7 @@ func (i *instance) launch(ctx context.Context) error {
 // relaunch starts the service again, at the address where it was, and waits until it is
 // ready.
 func (i *instance) relaunch(ctx context.Context) error {
-	l, err := i.fork()
+	l, err := i.fork(ctx)
 	if err != nil {
 		return fmt.Errorf("start the service again: %w", err)
 	}
@@ -130,69 +139,30 @@ func (l *life) shake(ctx context.Context) {
 }
 
 // fork starts the process.
-func (i *instance) fork() (*life, error) {
+func (i *instance) fork(ctx context.Context) (*life, error) {
 	dir, err := i.s.epoch()
 	if err != nil {
 		return nil, err
 	}
 	l := &life{dir: dir, races: &races{dir: dir, emit: i.take}}
-	undo := func(err error) (*life, error) { return nil, errors.Join(err, os.RemoveAll(dir)) }
-	o := child.Options{
-		Name: harness.Service, Path: i.s.Binary.Path, Dir: i.s.file.Dir, Env: child.Environ(), Streams: []string{"crash"},
-		Emit: func(e harness.Event) {
-			if e.Kind == harness.Exit {
-				l.races.read() // what was written last belongs before the end
-			}
-			i.take(e)
-		},
-	}
-	for _, arg := range i.s.file.Service.Args {
-		o.Args = append(o.Args, i.fill(arg))
-	}
-	gorace := ""
-	for name, value := range i.s.file.Service.Env {
-		if name == "GORACE" {
-			gorace = i.fill(value)
-			continue
-		}
-		o.Env = append(o.Env, name+"="+i.fill(value))
-	}
-	alive, hold, err := os.Pipe()
-	if err != nil {
-		return undo(err)
-	}
-	defer alive.Close()
-	o.Files = []*os.File{alive}
-	o.Env = append(o.Env,
-		"GORACE="+i.s.gorace(dir, gorace),
-		agent.AgentVar+"="+l.socket(),
-		agent.AliveVar+"="+strconv.Itoa(firstExtra),
-		agent.CrashVar+"="+strconv.Itoa(firstExtra+1),
-	)
-	l.alive = hold
-	if l.child, err = child.Start(o); err != nil {
-		hold.Close()
-		return undo(err)
+	if err := i.s.maker.start(ctx, i, l); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return l, nil
-}
-
-// gorace returns the settings of the race detector. The user's own come after ours and
-// win, but for where the reports go.
-func (s *System) gorace(dir, user string) string {
-	return fmt.Sprintf(`halt_on_error=0 atexit_sleep_ms=0 history_size=3 strip_path_prefix="%s/" %s log_path="%s"`, s.Binary.Dir, user, filepath.Join(dir, raceLog))
 }
 
 func (l *life) socket() string { return filepath.Join(l.dir, "agent") }
 
 // end ends the process by the function and lets go of all that belongs to it.
-func (l *life) end(stop func() error) error {
+func (l *life) end(ctx context.Context, stop func() error) error {
 	err := stop()
 	l.races.read() // what the service started may have outlived it, and raced
 	if a := l.agent.Load(); a != nil {
 		a.Close()
 	}
-	l.alive.Close()
+	if l.let != nil {
+		err = errors.Join(err, l.let(ctx))
+	}
 	return errors.Join(err, os.RemoveAll(l.dir))
 }
 
@@ -208,7 +178,7 @@ func (i *instance) ready(ctx context.Context, l *life) error {
 	last := errors.New("it was not asked")
 	for {
 		select {
-		case <-l.child.Done():
+		case <-l.Done():
 			return errExited
 		case <-ctx.Done():
 			return last
@@ -223,7 +193,7 @@ func (i *instance) ready(ctx context.Context, l *life) error {
 		}
 		select {
 		case <-gap.C:
-		case <-l.child.Done():
+		case <-l.Done():
 		case <-ctx.Done():
 		}
 	}
@@ -282,7 +252,7 @@ func (l *life) flush(ctx context.Context) bool {
 	token := "shakedown-flush " + rand.Text()
 	seen := map[string]<-chan struct{}{}
 	for _, lane := range []string{"stdout", "stderr"} {
-		came, forget := l.child.Await(lane, token)
+		came, forget := l.Await(lane, token)
 		defer forget()
 		seen[lane] = came
 	}

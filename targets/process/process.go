@@ -1,6 +1,7 @@
 // Package process brings up a service that is described by a shakedown.yaml as a process
-// of this machine: it builds it with the agent, puts a link before each dependency, and
-// starts a fresh process of it as often as it is asked to.
+// of this machine, or as a container: it builds it, with the agent where it is a Go program,
+// puts a link before each dependency, and starts a fresh process of it as often as it is
+// asked to.
 //
 // Dependencies and links live as long as the System does; a start brings their state back
 // and starts nothing but the service, which is what makes hundreds of fresh processes
@@ -42,13 +43,15 @@ type Options struct {
 type System struct {
 	// Target is what cases are played on. One instance of it can run at a time.
 	Target *harness.Target
-	Binary gobuild.Binary
+	Took   time.Duration // to build the service
+	Cached bool          // it was there already
 	// Differs says where a rung or version is another one than Options.Rungs wanted.
 	Differs []string
 
 	file    *spec.File
 	opts    Options
 	scratch scratch
+	maker   maker
 	port    *child.Port
 	deps    []dependency
 	toxi    *toxi.Engine // of the links; nil: they are our own
@@ -63,7 +66,7 @@ type System struct {
 
 // Open builds the service and brings up its dependencies, both at once. What is wrong
 // with the description is a *spec.Error, what is wrong with the service's source a
-// *gobuild.Error, a rung that cannot be had a *RungError; one that wraps ctx's own says
+// *gobuild.Error or a *container.BuildError, a rung that cannot be had a *RungError; one that wraps ctx's own says
 // that it was interrupted. The caller closes the system. What harnesses that have died left
 // on this machine is swept away.
 func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
@@ -80,12 +83,17 @@ func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
 
 func (s *System) open(ctx context.Context) (err error) {
 	parent := scratchParent()
-	sweep(parent)
+	sweep(ctx, parent)
 	if s.scratch, err = newScratch(parent); err != nil {
 		return err
 	}
 	if s.port, err = child.ReservePort(); err != nil {
 		return err
+	}
+	if s.file.Service.Build != "" {
+		s.maker = &binary{Options: gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: true, Leaks: true, Cache: s.opts.Cache, Temp: s.scratch.dir}}
+	} else {
+		s.maker = &image{file: s.file, run: s.scratch.dir}
 	}
 	if err := s.choose(ctx); err != nil {
 		return err
@@ -97,6 +105,7 @@ func (s *System) open(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var both sync.WaitGroup
+	var b built
 	both.Go(func() {
 		var err error
 		if s.env, err = bringUp(ctx, s.deps, s.scratch.dir, s.tap.emit); err != nil {
@@ -105,8 +114,7 @@ func (s *System) open(ctx context.Context) (err error) {
 	})
 	both.Go(func() {
 		var err error
-		o := gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: true, Leaks: true, Cache: s.opts.Cache, Temp: s.scratch.dir}
-		if s.Binary, err = gobuild.Build(ctx, o); err != nil {
+		if b, err = s.maker.build(ctx); err != nil {
 			cancel(err)
 		}
 	})
@@ -114,7 +122,7 @@ func (s *System) open(ctx context.Context) (err error) {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	s.describe()
+	s.describe(b)
 	return nil
 }
 
@@ -128,12 +136,13 @@ func interrupted(ctx context.Context, err error, what string) error {
 }
 
 // describe fills in the target.
-func (s *System) describe() {
+func (s *System) describe(b built) {
+	s.Took, s.Cached = b.took, b.cached
 	t := &harness.Target{Name: s.opts.Name, Ops: s.file.HarnessOps(), Start: s.start, Env: map[string]string{}}
 	if t.Name == "" {
 		t.Name = s.file.Dir
 	}
-	t.Caps = harness.CapProcs | harness.CapOutput | harness.CapAgent | harness.CapRace | s.file.Declares()
+	t.Caps = b.Caps | s.file.Declares()
 	t.Procs = []string{harness.Service}
 	for _, d := range s.deps {
 		t.Env[d.name] = d.Rung()
@@ -149,7 +158,8 @@ func (s *System) describe() {
 	if s.toxi != nil {
 		t.Env["engine"] = s.toxi.Name()
 	}
-	t.Build = harness.Build{Module: s.Binary.Module, Go: s.Binary.Go, SHA256: s.Binary.SHA256, Caps: t.Caps}
+	t.Build = b.Build
+	t.Build.Caps = t.Caps
 	s.Target = t
 }
 
@@ -250,7 +260,10 @@ func (s *System) Close(ctx context.Context) error {
 	if s.port != nil {
 		s.port.Release()
 	}
-	return errors.Join(append(errs, s.scratch.remove())...)
+	if s.maker != nil {
+		errs = append(errs, s.maker.close())
+	}
+	return errors.Join(append(errs, s.scratch.remove(ctx))...)
 }
 
 // epoch makes the directory of a new process life.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/gobuild"
+	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -246,7 +247,7 @@ func running(t *testing.T, s *System) (*instance, *log) {
 		t.Fatal(err)
 	}
 	i := in.(*instance)
-	pid := i.now.child.Pid()
+	pid := i.now.unit.(*child.Child).Pid()
 	t.Cleanup(func() {
 		if err := i.Stop(t.Context()); err != nil {
 			t.Errorf("stop: %v", err)
@@ -311,7 +312,7 @@ func TestServiceIsBuiltStartedAndStopped(t *testing.T) {
 	f := file(t, "plain")
 	f.Service.Args = []string{"-x", "{{ dir }}"}
 	s := open(t, f, Options{Bugs: "one,two", Name: "svc"})
-	if got, want := s.Target.Build, (harness.Build{Module: "example.com/svc", Go: s.Binary.Go, SHA256: s.Binary.SHA256, Caps: s.Target.Caps}); got != want {
+	if got, want := s.Target.Build, (harness.Build{Module: "example.com/svc", Go: s.maker.(*binary).made.Go, SHA256: s.maker.(*binary).made.SHA256, Caps: s.Target.Caps}); got != want {
 		t.Errorf("build %+v, want %+v", got, want)
 	}
 	if !s.Target.Caps.Has(harness.CapAgent|harness.CapRace|harness.CapProcs|harness.CapOutput) || s.Target.Caps.Has(harness.CapLinks) {

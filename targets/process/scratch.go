@@ -1,12 +1,14 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
 
 	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/providers"
@@ -21,6 +23,11 @@ type scratch struct {
 	dir  string
 	lock *os.File // the directory itself
 }
+
+const (
+	buryTime  = 20 * time.Second // for containers to be gone
+	abortTime = 3 * time.Second  // for the same, when nobody waits
+)
 
 // maxParent keeps the path of a unix socket below its bound, about a hundred bytes.
 const maxParent = 40
@@ -49,7 +56,7 @@ func newScratch(parent string) (scratch, error) {
 		}
 		// A store may run as another user, who must get to its own directory in here.
 		if err = os.Chmod(dir, 0o711); err != nil {
-			return scratch{}, errors.Join(err, s.remove())
+			return scratch{}, errors.Join(err, s.remove(context.Background()))
 		}
 		return s, nil
 	}
@@ -73,19 +80,24 @@ func lockScratch(dir string) (scratch, error) {
 }
 
 // remove removes the directory with what the stores hold beside it. It may be called
-// twice, and on a zero scratch.
-func (s *scratch) remove() error {
+// twice, and on a zero scratch. A cancelled ctx does not leave anything behind.
+func (s *scratch) remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), buryTime)
+	defer cancel()
 	if s.dir == "" {
 		return nil
 	}
-	err := removeScratch(s.dir)
+	err := removeScratch(ctx, s.dir)
 	s.lock.Close() // last: until then nobody sweeps it
 	s.dir = ""
 	return err
 }
 
-func removeScratch(dir string) error {
-	providers.Bury(dir)
+// removeScratch removes a directory, unless something is left that the directory tells of.
+func removeScratch(ctx context.Context, dir string) error {
+	if err := providers.Bury(ctx, dir); err != nil {
+		return err
+	}
 	return os.RemoveAll(dir)
 }
 
@@ -115,27 +127,29 @@ func scratches(parent string, f func(dir, harness string) error) error {
 
 // sweep removes the directories of harnesses that have died, and ends what still runs of
 // them. It does what it can: nothing of it is in the way of a new harness.
-func sweep(parent string) {
+func sweep(ctx context.Context, parent string) {
 	_ = scratches(parent, func(dir, harness string) error {
 		s, err := lockScratch(dir)
 		if err != nil {
 			return nil // its harness lives
 		}
-		return errors.Join(child.Sweep(harness), s.remove())
+		return errors.Join(child.Sweep(harness), s.remove(ctx))
 	})
 }
 
 // Abort ends at once all that the systems of this process have started, and removes what
 // they have on disk. Nothing is healed or reported, and no system can be used any more:
-// it is for a program that exits next. It takes two seconds at most, and an error says
-// what is left.
+// it is for a program that exits next. It takes two seconds at most, and three more where
+// there are containers, and an error says what is left.
 func Abort() error {
+	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
+	defer cancel()
 	err := child.Abort()
 	own := child.Harness()
 	return errors.Join(err, scratches(scratchParent(), func(dir, harness string) error {
 		if harness != own {
 			return nil
 		}
-		return removeScratch(dir)
+		return removeScratch(ctx, dir)
 	}))
 }

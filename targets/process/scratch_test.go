@@ -54,7 +54,7 @@ func TestSweepRemovesOnlyWhatDeadHarnessesLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sweep(parent)
+	sweep(t.Context(), parent)
 	want := []string{"ashakedown-1-0-23", "shakedown-1-0-24", "shakedown-1-0-25", "shakedown-1-0-x", filepath.Base(s.dir), "shakedown-out"}
 	slices.Sort(want)
 	if got := listing(t, parent); !slices.Equal(got, want) {
@@ -64,7 +64,7 @@ func TestSweepRemovesOnlyWhatDeadHarnessesLeft(t *testing.T) {
 		t.Errorf("%v, %v", st, err)
 	}
 	for range 2 {
-		if err := s.remove(); err != nil {
+		if err := s.remove(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestScratchIsLockedByOne(t *testing.T) {
 	if _, err := lockScratch(dir); !errors.Is(err, syscall.EWOULDBLOCK) {
 		t.Errorf("a second lock: %v", err)
 	}
-	if err := s.remove(); err != nil {
+	if err := s.remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if _, err := lockScratch(dir); !errors.Is(err, os.ErrNotExist) {

@@ -24,10 +24,10 @@ const (
 // populate makes the role and the database that the service uses, and runs init. The role
 // is a superuser only until then: what init makes belongs to it, and the service meets
 // the limits that it would meet in earnest, row-level security among them.
-func (l localPostgres) populate(ctx context.Context, addr string) error {
+func populate(ctx context.Context, addr string, dep spec.Dependency, init string) error {
 	ctx, cancel := context.WithTimeout(ctx, initTime)
 	defer cancel()
-	user, database := orSuperuser(l.dep.User), orSuperuser(l.dep.Database)
+	user, database := orSuperuser(dep.User), orSuperuser(dep.Database)
 	conn, err := pgConnect(ctx, addr, superuser, superuser)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (l localPostgres) populate(ctx context.Context, addr string) error {
 		}
 	}
 	connect := func(ctx context.Context) (*pgx.Conn, error) { return pgConnect(ctx, addr, user, database) }
-	if err := runInit(ctx, connect, l.init); err != nil {
+	if err := runInit(ctx, connect, init); err != nil {
 		return err
 	}
 	if user != superuser {

@@ -36,6 +36,9 @@ func choosePostgres(ctx context.Context, name string, dep spec.Dependency, dir s
 	if dep.Provide == "url" {
 		return choosePostgresURL(ctx, dep, init)
 	}
+	if p, settled, err := postgresImage(dep, init).choose(ctx, name, dep); settled {
+		return p, err
+	}
 	f, err := find(ctx, "postgres", dep.Version, postgresDirs(ctx), "initdb")
 	switch {
 	case err == nil:
@@ -75,23 +78,20 @@ func (l localPostgres) Start(ctx context.Context, dir string, emit func(harness.
 		return nil, err
 	}
 	data := filepath.Join(dir, dataDir)
-	s := &server{name: l.name, dir: dir, emit: emit}
+	s := newLocal(l.name, dir, emit)
 	s.ready = func(ctx context.Context, addr string) error { return pgReady(ctx, data, addr) }
 	s.buried = func() { removeSharedMemory(data) }
 	s.args = func(port int) child.Options {
 		return child.Options{Path: l.path, Args: l.arguments(data, port), Env: pgEnviron(), Credential: pgCredential()}
 	}
-	d := &pgServer{server: s, data: pgData{own: true}}
-	d.data.connect = func(ctx context.Context) (*pgx.Conn, error) {
-		return pgConnect(ctx, s.Addr(), superuser, orSuperuser(l.dep.Database))
-	}
+	d := newPGServer(&s.server, l.dep)
 	if err := l.bringUp(ctx, s, data); err != nil {
 		return nil, errors.Join(err, d.Stop(ctx))
 	}
 	return d, nil
 }
 
-func (l localPostgres) bringUp(ctx context.Context, s *server, data string) error {
+func (l localPostgres) bringUp(ctx context.Context, s *local, data string) error {
 	if c := pgCredential(); c != nil {
 		if err := os.Chown(s.dir, int(c.Uid), int(c.Gid)); err != nil {
 			return err
@@ -103,30 +103,24 @@ func (l localPostgres) bringUp(ctx context.Context, s *server, data string) erro
 	if err := s.start(ctx); err != nil {
 		return err
 	}
-	return l.populate(ctx, s.Addr())
+	return populate(ctx, s.Addr(), l.dep, l.init)
 }
 
-// arguments turn off what guards against a loss of power, which nobody simulates here; a
-// crash of the processes loses nothing that was acknowledged.
 func (l localPostgres) arguments(data string, port int) []string {
-	args := []string{"-D", data, "-p", strconv.Itoa(port), "-h", "127.0.0.1"}
+	return append([]string{"-D", data, "-p", strconv.Itoa(port), "-h", "127.0.0.1", "-c", "unix_socket_directories="}, pgSettings()...)
+}
+
+// pgSettings turn off what guards against a loss of power, which nobody simulates here; a
+// crash of the processes loses nothing that was acknowledged.
+func pgSettings() (args []string) {
 	for _, setting := range []string{
-		"unix_socket_directories=", "fsync=off", "full_page_writes=off", "synchronous_commit=on",
+		"fsync=off", "full_page_writes=off", "synchronous_commit=on",
 		"max_connections=200", "shared_buffers=32MB", "dynamic_shared_memory_type=mmap",
 		"log_min_messages=log", "log_checkpoints=off", "timezone=UTC", "log_timezone=UTC",
 	} {
 		args = append(args, "-c", setting)
 	}
 	return args
-}
-
-// Bury gives back what stores hold beside their directories, when those are about to be
-// removed: dir is what they were started with by a harness that has died or is about to.
-func Bury(dir string) {
-	servers, _ := os.ReadDir(dir)
-	for _, s := range servers {
-		removeSharedMemory(filepath.Join(dir, s.Name(), dataDir))
-	}
 }
 
 // initdb makes a new data directory.
@@ -176,10 +170,41 @@ func orSuperuser(name string) string {
 	return name
 }
 
-// pgServer is a Postgres that runs as our child.
+// pgServer is a Postgres that is ours alone.
 type pgServer struct {
 	*server
 	data pgData
+}
+
+func newPGServer(s *server, dep spec.Dependency) *pgServer {
+	d := &pgServer{server: s, data: pgData{own: true}}
+	d.data.connect = func(ctx context.Context) (*pgx.Conn, error) {
+		return pgConnect(ctx, s.Addr(), superuser, orSuperuser(dep.Database))
+	}
+	return d
+}
+
+// postgresImage says how a Postgres is had in a container.
+func postgresImage(dep spec.Dependency, init string) image {
+	return image{
+		engine: "postgres", names: []string{"postgres:15"}, stand: "shakedown/postgres:15", port: 5432,
+		versions: []string{"PG_VERSION"},
+		env: map[string]string{
+			"POSTGRES_HOST_AUTH_METHOD": "trust", "POSTGRES_INITDB_ARGS": "-N --locale=C -E UTF8 --wal-segsize=4",
+			"LC_ALL": "C", "TZ": "UTC",
+		},
+		args: append([]string{"postgres", "-c", "listen_addresses=*"}, pgSettings()...),
+		ready: func(ctx context.Context, addr string) error {
+			conn, err := pgConnect(ctx, addr, superuser, superuser)
+			if err != nil {
+				return err
+			}
+			return conn.Close(ctx)
+		},
+		depend: func(ctx context.Context, s *server) (Dependency, error) {
+			return newPGServer(s, dep), populate(ctx, s.Addr(), dep, init)
+		},
+	}
 }
 
 func (p *pgServer) Reset(ctx context.Context) error {

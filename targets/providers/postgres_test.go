@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/shakedown-go/shakedown/harness/harnesstest"
+	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -291,7 +292,7 @@ func TestPostgresStopLeavesNothing(t *testing.T) {
 			t.Parallel()
 			d := startShop(t)
 			s := d.(*pgServer).server
-			tree, dir, addr := s.now, s.dir, d.Addr()
+			tree, dir, addr := s.now.(*child.Child), s.dir, d.Addr()
 			segment := sharedMemory(t, dir)
 			if killed {
 				if _, _, err := s.Kill(t.Context()); err != nil {

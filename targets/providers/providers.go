@@ -1,5 +1,5 @@
-// Package providers brings up the stores that a service depends on: a local server, an
-// embedded one, or one that is already there.
+// Package providers brings up the stores that a service depends on: in a container, as a
+// local server, as an embedded one, or one that is already there.
 //
 // Choose picks the way, called rung, without starting anything; Start brings the store up
 // empty, or as its init file makes it. The first Reset takes what it then finds, after the
@@ -10,24 +10,27 @@ package providers
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/container"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
 // Provider is a way to have one dependency, chosen but not started: its rung.
 type Provider interface {
-	// Rung names what was chosen, with its version: "local@15.18", "embedded@2.40.0".
+	// Rung names what was chosen, with its version: "docker@7.0.15", "local@15.18".
 	Rung() string
 	// Start brings it up. What it keeps on disk is below dir, which must let every user
-	// through, as a store may run as another one. Emit takes its output and exit events.
+	// through, as a store may run as another one, and which names the run: see Bury. Emit takes its output and exit events.
 	Start(ctx context.Context, dir string, emit func(harness.Event)) (Dependency, error)
 }
 
 // Dependency is a store that runs.
 type Dependency interface {
-	// Addr is where it listens: host:port. It never changes while it runs, restarts included.
+	// Addr is where it listens: host:port. Of a container it is another one after a restart.
 	Addr() string
 	// Proc is its process tree; an error where nothing of it can be ended or paused.
 	Proc() (harness.Proc, error)
@@ -42,12 +45,13 @@ type Dependency interface {
 type engine struct {
 	// choose is given a dependency that nothing is wrong with, its Provide not "".
 	choose func(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error)
-	host   func(url string) (string, error)
+	host   func(url string) (string, error) // nil where there is no provide: url
 }
 
 // engines returns what is behind each of spec.Engines.
 func engines() map[string]engine {
 	return map[string]engine{
+		"mysql":    {chooseMySQL, nil},
 		"postgres": {choosePostgres, postgresHost},
 		"redis":    {chooseRedis, redisHost},
 	}
@@ -70,14 +74,29 @@ func Choose(ctx context.Context, name string, dep spec.Dependency, dir string) (
 	return p, nil
 }
 
-// Host returns the host that a dependency is at: "127.0.0.1", or with provide: url the
-// host that its URL leads to.
+// Host returns the host that a dependency is at: "127.0.0.1", with provide: url the host
+// that its URL leads to, with provide: docker the one that the engine publishes ports at.
 func Host(dep spec.Dependency) (string, error) {
 	e, err := check(&dep)
-	if err != nil || dep.Provide != "url" {
-		return "127.0.0.1", err
+	switch {
+	case err != nil:
+		return "", err
+	case dep.Provide == "url":
+		return e.host(dep.URL)
+	case dep.Provide == "docker":
+		return container.Host()
 	}
-	return e.host(dep.URL)
+	return "127.0.0.1", nil
+}
+
+// Bury removes what stores hold beside their directories, when those are about to be
+// removed: dir is what they were started with by a harness that has died or is about to.
+func Bury(ctx context.Context, dir string) error {
+	servers, _ := os.ReadDir(dir)
+	for _, s := range servers {
+		removeSharedMemory(filepath.Join(dir, s.Name(), dataDir))
+	}
+	return container.Bury(ctx, dir)
 }
 
 // check returns the engine of a dependency and sets its Provide.

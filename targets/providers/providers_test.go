@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"os"
@@ -29,9 +30,10 @@ func need(t testing.TB, engine string) {
 	t.Skip(err)
 }
 
-// start brings a dependency up and stops it at the end.
+// start brings a dependency up, a local one unless another is said, and stops it at the end.
 func start(t testing.TB, dep spec.Dependency, dir string) Dependency {
 	t.Helper()
+	dep.Provide = cmp.Or(dep.Provide, "local")
 	p, err := Choose(t.Context(), "dep", dep, dir)
 	if err != nil {
 		t.Fatal(err)
@@ -115,28 +117,33 @@ func refused(t *testing.T, addr string) bool {
 
 func TestChooseSaysWhatIsWrong(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
+	t.Setenv("DOCKER_HOST", "unix:///nowhere.sock")
 	for _, tt := range []struct {
 		dep  spec.Dependency
 		want []string
 	}{
-		{spec.Dependency{}, []string{"dependency db: the engine is missing: one of redis, postgres"}},
-		{spec.Dependency{Engine: "mongo"}, []string{`engine "mongo" is not known; there are redis, postgres`}},
-		{spec.Dependency{Engine: "redis", Provide: "docker"}, []string{"provide: docker is not there for redis; there are auto, local, embedded, url"}},
+		{spec.Dependency{}, []string{"dependency db: the engine is missing: one of redis, postgres, mysql"}},
+		{spec.Dependency{Engine: "mongo"}, []string{`engine "mongo" is not known; there are redis, postgres, mysql`}},
+		{spec.Dependency{Engine: "redis", Provide: "docker"}, []string{"no Docker engine answers at unix:///nowhere.sock", "DOCKER_HOST", "or take another rung: provide: local, provide: embedded, provide: url"}},
+		{spec.Dependency{Engine: "mysql"}, []string{"no Docker engine answers at unix:///nowhere.sock"}},
+		{spec.Dependency{Engine: "mysql", Provide: "local"}, []string{"provide: local is not there for mysql; there are auto, docker"}},
+		{spec.Dependency{Engine: "redis", Provide: "local", Image: "redis:7"}, []string{"an image is given, but provide is local"}},
+		{spec.Dependency{Engine: "redis", Provide: "embedded", Pull: true}, []string{"pull is for images, but provide is embedded"}},
 		{spec.Dependency{Engine: "redis", Provide: "magic"}, []string{"provide: magic is not there"}},
-		{spec.Dependency{Engine: "postgres", Provide: "embedded"}, []string{"provide: embedded is not there for postgres; there are auto, local, url"}},
+		{spec.Dependency{Engine: "postgres", Provide: "embedded"}, []string{"provide: embedded is not there for postgres; there are auto, docker, local, url"}},
 		{spec.Dependency{Engine: "postgres", Provide: "url"}, []string{"provide: url needs a url, such as postgres://"}},
 		{spec.Dependency{Engine: "redis", URL: "redis://127.0.0.1/0"}, []string{"a url is given, but provide is auto"}},
 		{spec.Dependency{Engine: "redis", Provide: "url", URL: "http://x:secret@y"}, []string{"not a redis URL"}},
 		{spec.Dependency{Engine: "redis", Provide: "url", URL: "redis://:secret@127.0.0.1:1/0"}, []string{"127.0.0.1:1", "refused"}},
 		{spec.Dependency{Engine: "redis", Provide: "url", URL: "unix:///tmp/s"}, []string{"unix socket", "give host and port"}},
 		{spec.Dependency{Engine: "redis", Provide: "embedded", Version: "7"}, []string{"version 7 is wanted", "embedded redis is of no version"}},
-		{spec.Dependency{Engine: "redis", Init: "x.sql"}, []string{"it is for postgres; let the service seed its redis"}},
+		{spec.Dependency{Engine: "redis", Init: "x.sql"}, []string{"it is for postgres and mysql; let the service seed its redis"}},
 		{spec.Dependency{Engine: "postgres", Provide: "url", URL: "mysql://:secret@x"}, []string{"not a postgres URL"}},
 		{spec.Dependency{Engine: "postgres", Provide: "url", URL: "postgres://a:secret@127.0.0.1:1/x"}, []string{"127.0.0.1", "refused"}},
 		{spec.Dependency{Engine: "postgres", Provide: "url", URL: "postgres://127.0.0.1:1,127.0.0.2:1/x"}, []string{"several hosts"}},
 		{spec.Dependency{Engine: "postgres", Provide: "url", URL: "postgres:///x?host=/tmp"}, []string{"unix socket"}},
 		{spec.Dependency{Engine: "postgres", Provide: "url", URL: "postgres://127.0.0.1:1/x?passfile=/etc/passwd"}, []string{"passfile"}},
-		{spec.Dependency{Engine: "postgres", Provide: "url", URL: "postgres://127.0.0.1:1/x", User: "a"}, []string{"user is for a local postgres: write it into the url"}},
+		{spec.Dependency{Engine: "postgres", Provide: "url", URL: "postgres://127.0.0.1:1/x", User: "a"}, []string{"user is for a postgres of our own: write it into the url"}},
 	} {
 		_, err := Choose(t.Context(), "db", tt.dep, t.TempDir())
 		if err == nil {
@@ -155,6 +162,7 @@ func TestChooseSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestChooseTakesTheWantedVersion(t *testing.T) {
+	t.Setenv("DOCKER_HOST", "unix:///nowhere.sock")
 	bin, other := t.TempDir(), t.TempDir()
 	t.Setenv("PATH", bin+":"+other+":relative:/bin:/usr/bin")
 	program(t, bin, "redis-server", "Redis server v=3.1.4 sha=00000000:0")

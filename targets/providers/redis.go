@@ -23,6 +23,9 @@ func chooseRedis(ctx context.Context, name string, dep spec.Dependency, _ string
 	case "embedded":
 		return embeddedRedis{miniredisVersion()}, nil
 	}
+	if p, settled, err := redisImage().choose(ctx, name, dep); settled {
+		return p, err
+	}
 	f, err := find(ctx, "redis-server", dep.Version, []string{"/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"})
 	switch {
 	case err == nil:
@@ -50,7 +53,8 @@ func (l localRedis) Start(ctx context.Context, dir string, emit func(harness.Eve
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: l.name, dir: dir, emit: emit, ready: pong}
+	s := newLocal(l.name, dir, emit)
+	s.ready = pong
 	s.args = func(port int) child.Options {
 		return child.Options{Path: l.path, Args: []string{
 			"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--protected-mode", "no",
@@ -59,12 +63,16 @@ func (l localRedis) Start(ctx context.Context, dir string, emit func(harness.Eve
 		}}
 	}
 	if err := s.start(ctx); err != nil {
-		return nil, errors.Join(err, s.bury())
+		return nil, errors.Join(err, s.bury(ctx))
 	}
-	keys := &keyspace{own: true, exact: true, options: func() *redis.Options {
+	return newRedisServer(&s.server), nil
+}
+
+// newRedisServer returns a dependency whose server runs and is ours alone.
+func newRedisServer(s *server) *redisServer {
+	return &redisServer{s, &keyspace{own: true, exact: true, options: func() *redis.Options {
 		return &redis.Options{Addr: s.Addr()}
-	}}
-	return &redisServer{s, keys}, nil
+	}}}
 }
 
 type redisServer struct {
@@ -75,6 +83,18 @@ type redisServer struct {
 func (r *redisServer) Reset(ctx context.Context) error {
 	r.refill()
 	return r.keys.reset(ctx)
+}
+
+// redisImage says how a Redis is had in a container.
+func redisImage() image {
+	return image{
+		engine: "redis", names: []string{"redis:7"}, stand: "shakedown/redis:7", port: 6379,
+		versions: []string{"REDIS_VERSION", "REDIS_DOWNLOAD_URL"},
+		args: []string{"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no",
+			"--save", "", "--appendonly", "no", "--loglevel", "warning"},
+		ready:  pong,
+		depend: func(_ context.Context, s *server) (Dependency, error) { return newRedisServer(s), nil },
+	}
 }
 
 // pong asks a Redis whether it serves: while it loads its data it answers, but not so.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/harnesstest"
+	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -377,7 +378,7 @@ func TestRedisStopLeavesNothing(t *testing.T) {
 	need(t, "redis")
 	d := start(t, spec.Dependency{Engine: "redis"}, ".")
 	s := d.(*redisServer).server
-	pid, dir, addr := s.now.Pid(), s.dir, d.Addr()
+	pid, dir, addr := s.now.(*child.Child).Pid(), s.dir, d.Addr()
 	if _, _, err := s.Pause(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -20,66 +21,55 @@ const (
 	lastLines = 5 // of a server's output that an error quotes
 )
 
-// server is a store that runs as a child of the harness, in a directory of its own.
+// unit is one life of a server: a *child.Child or a *container.Life.
+type unit interface {
+	Done() <-chan struct{}
+	Exited() (status string, code int)
+	Tail() []string
+	Refill()
+	Kill(context.Context) (int, error)
+	Pause(context.Context) (int, error)
+	Resume(context.Context) (int, error)
+}
+
+// server is a store that the harness runs, as a child or in a container.
 type server struct {
-	name  string
-	dir   string // removed at the end
-	emit  func(harness.Event)
-	args  func(port int) child.Options
-	ready func(ctx context.Context, addr string) error // nil when it serves
-	// buried is called when the tree is gone for good, before dir is removed.
-	buried func()
+	name   string
+	dir    string        // of its own on this machine; "" for none
+	within time.Duration // until it must serve
+	gap    time.Duration // between two questions whether it does
+	launch func(context.Context) (unit, error)
+	ready  func(ctx context.Context, addr string) error // nil when it serves
+	// bury removes what a dead server has left. It may be called twice.
+	bury func(context.Context) error
 
-	port *child.Port
+	addr atomic.Pointer[string] // where it listens
 
-	mu     sync.Mutex   // guards the rest
-	now    *child.Child // nil while it is down
-	pauses int          // in force on now
-	dying  bool         // now was killed, and was still there when last looked at
-	ended  bool         // Stop was called
+	mu     sync.Mutex // guards the rest
+	now    unit       // nil while it is down
+	pauses int        // in force on now
+	dying  bool       // now was killed, and was still there when last looked at
+	ended  bool       // Stop was called
 }
 
-// start brings the server up for the first time, on a port that is free.
-func (s *server) start(ctx context.Context) error {
-	const tries = 3
-	for try := 1; ; try++ {
-		p, err := child.ReservePort()
-		if err != nil {
-			return err
-		}
-		s.port = p
-		err = s.up(ctx)
-		if err == nil {
-			return nil
-		}
-		s.port.Release()
-		// The words of both servers for a port that somebody took in between.
-		if try == tries || !strings.Contains(err.Error(), "ddress already in use") {
-			return err
-		}
-	}
-}
-
-// up starts the child and waits until it serves. The caller holds mu, or is alone.
+// up starts a life and waits until it serves. The caller holds mu, or is alone.
 func (s *server) up(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, upTime)
+	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	began := time.Now()
-	o := s.args(s.port.Number())
-	o.Name, o.Emit, o.Dir = s.name, s.emit, s.dir
-	c, err := child.Start(o)
+	c, err := s.launch(ctx)
 	if err != nil {
 		return err
 	}
 	for {
 		probe, done := context.WithTimeout(ctx, probeTime)
-		err := s.ready(probe, s.port.Addr())
+		err := s.ready(probe, s.Addr())
 		done()
 		if err == nil {
 			s.now, s.pauses, s.dying = c, 0, false
 			return nil
 		}
-		gap := time.NewTimer(probeGap)
+		gap := time.NewTimer(s.gap)
 		select {
 		case <-gap.C:
 			continue
@@ -103,7 +93,7 @@ func quote(lines []string) string {
 }
 
 // Addr implements Dependency.
-func (s *server) Addr() string { return s.port.Addr() }
+func (s *server) Addr() string { return *s.addr.Load() }
 
 // Proc implements Dependency.
 func (s *server) Proc() (harness.Proc, error) { return s, nil }
@@ -141,7 +131,7 @@ func (s *server) restart(ctx context.Context) error {
 			return fmt.Errorf("restart: %w", err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, upTime)
+	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	for {
 		err := s.up(ctx)
@@ -169,21 +159,23 @@ func (s *server) Pause(ctx context.Context) (int, func(context.Context) error, e
 	n, err := c.Pause(ctx)
 	if err != nil {
 		if s.pauses == 0 {
-			c.Resume()
+			_, resumed := c.Resume(ctx)
+			err = errors.Join(err, resumed)
 		}
 		return n, nil, err
 	}
 	s.pauses++
-	return n, func(context.Context) error {
+	return n, func(ctx context.Context) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.now != c {
 			return nil // killed meanwhile, or started anew
 		}
-		if s.pauses--; s.pauses == 0 {
-			c.Resume()
+		if s.pauses--; s.pauses > 0 {
+			return nil
 		}
-		return nil
+		_, err := c.Resume(ctx)
+		return err
 	}, nil
 }
 
@@ -197,7 +189,7 @@ func (s *server) Stop(ctx context.Context) error {
 	if s.now != nil {
 		_, err = s.kill(ctx)
 	}
-	return errors.Join(err, s.bury())
+	return errors.Join(err, s.bury(ctx))
 }
 
 // refill lets the server print as much again as at its start. One that is being started
@@ -212,11 +204,59 @@ func (s *server) refill() {
 	}
 }
 
-// bury removes what a dead server has left.
-func (s *server) bury() error {
-	if s.buried != nil {
-		s.buried()
+// local is a server that runs as a child, in its directory.
+type local struct {
+	server
+	emit func(harness.Event)
+	args func(port int) child.Options
+	// buried is called when the tree is gone for good, before the directory is removed.
+	buried func()
+
+	port *child.Port
+}
+
+// newLocal returns a server whose other fields are to be set.
+func newLocal(name, dir string, emit func(harness.Event)) *local {
+	l := &local{emit: emit}
+	l.name, l.dir, l.within, l.gap = name, dir, upTime, probeGap
+	l.launch, l.bury = l.fork, l.clear
+	return l
+}
+
+// start brings the server up for the first time, on a port that is free.
+func (l *local) start(ctx context.Context) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		p, err := child.ReservePort()
+		if err != nil {
+			return err
+		}
+		l.port = p
+		addr := p.Addr()
+		l.addr.Store(&addr)
+		err = l.up(ctx)
+		if err == nil {
+			return nil
+		}
+		l.port.Release()
+		// The words of both servers for a port that somebody took in between.
+		if try == tries || !strings.Contains(err.Error(), "ddress already in use") {
+			return err
+		}
 	}
-	s.port.Release()
-	return os.RemoveAll(s.dir)
+}
+
+func (l *local) fork(context.Context) (unit, error) {
+	o := l.args(l.port.Number())
+	o.Name, o.Emit, o.Dir = l.name, l.emit, l.dir
+	return child.Start(o)
+}
+
+// clear removes what a dead server has left.
+func (l *local) clear(context.Context) error {
+	if l.buried != nil {
+		l.buried()
+	}
+	l.port.Release()
+	return os.RemoveAll(l.dir)
 }

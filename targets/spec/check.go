@@ -114,12 +114,8 @@ func (c *checker) api() error {
 
 func (c *checker) service() error {
 	s := c.f.Service
-	if s.Build == "" && c.f.document() == "" {
-		return c.fail([]string{"service", "build"}, "service.build is missing: the directory of the Go main package, such as ./cmd/shop")
-	}
-	// Anything else could be read as a flag of the go command.
-	if s.Build != "" && s.Build != "." && !strings.HasPrefix(s.Build, "./") && !strings.HasPrefix(s.Build, "../") {
-		return c.fail([]string{"service", "build"}, "%q is not a path from this directory: it begins with ./", s.Build)
+	if err := c.source(s); err != nil {
+		return err
 	}
 	if s.Ready != "" {
 		r, err := ParseRequest(s.Ready)
@@ -142,6 +138,36 @@ func (c *checker) service() error {
 	}
 	if assumes := c.f.document() != "" && len(s.Env) == 0 && len(s.Args) == 0; !assumes && !s.Uses("listen") && !s.Uses("port") {
 		return c.fail([]string{"service", "env"}, `service.env or service.args must say where to listen: {{listen}} is the address, as in ADDR: "{{listen}}", and {{port}} its port`)
+	}
+	return nil
+}
+
+// source checks what the service is made of.
+func (c *checker) source(s Service) error {
+	var given []string
+	for _, key := range []struct{ name, value string }{{"build", s.Build}, {"image", s.Image}, {"dockerfile", s.Dockerfile}} {
+		if key.value != "" {
+			given = append(given, key.name)
+		}
+	}
+	switch {
+	case len(given) == 0 && c.f.document() != "": // the only main package of the module
+	case len(given) == 0:
+		return c.fail([]string{"service", "build"}, "service.build is missing: the directory of the Go main package, such as ./cmd/shop; or give an image, or a dockerfile")
+	case len(given) > 1:
+		return c.fail([]string{"service", given[1]}, "the service has %s: give one", strings.Join(given, " and "))
+	case s.Build == "":
+		if s.Uses("dir") {
+			return c.fail([]string{"service", "env"}, "{{dir}} is a directory of this machine, which is not there in a container")
+		}
+		if s.Dockerfile != "" && !filepath.IsLocal(s.Dockerfile) {
+			return c.fail([]string{"service", "dockerfile"}, "%q is not a path below this directory, which is what it is built from", s.Dockerfile)
+		}
+	case s.Pull:
+		return c.fail([]string{"service", "pull"}, "pull is for images, but the service is built from its source")
+	// Anything else could be read as a flag of the go command.
+	case s.Build != "." && !strings.HasPrefix(s.Build, "./") && !strings.HasPrefix(s.Build, "../"):
+		return c.fail([]string{"service", "build"}, "%q is not a path from this directory: it begins with ./", s.Build)
 	}
 	return nil
 }
@@ -185,9 +211,12 @@ func (c *checker) dependency(name string, d Dependency) error {
 
 // files checks that the files that a description names are there.
 func (c *checker) files() error {
-	build := c.f.Service.Build
+	build, dockerfile := c.f.Service.Build, c.f.Service.Dockerfile
 	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); build != "" && (err != nil || !st.IsDir()) {
 		return c.fail([]string{"service", "build"}, "there is no directory %s", build)
+	}
+	if st, err := os.Stat(filepath.Join(c.f.Dir, dockerfile)); dockerfile != "" && (err != nil || !st.Mode().IsRegular()) {
+		return c.fail([]string{"service", "dockerfile"}, "there is no file %s", dockerfile)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
 		init := c.f.Dependencies[name].Init

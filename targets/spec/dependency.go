@@ -7,18 +7,33 @@ import (
 )
 
 // Engines returns the kinds of dependencies.
-func Engines() []string { return []string{"redis", "postgres"} }
+func Engines() []string { return []string{"redis", "postgres", "mysql"} }
 
 // Rungs returns how a dependency of an engine can be provided, nil where the engine is not
 // known.
 func Rungs(engine string) []string {
 	switch engine {
 	case "redis":
-		return []string{"auto", "local", "embedded", "url"}
+		return []string{"auto", "docker", "local", "embedded", "url"}
 	case "postgres":
-		return []string{"auto", "local", "url"}
+		return []string{"auto", "docker", "local", "url"}
+	case "mysql":
+		return []string{"auto", "docker"}
 	}
 	return nil
+}
+
+// Provided returns the dependency as it is when it is provided in another way: what the
+// description says for its own way only is left out.
+func (d Dependency) Provided(rung string) Dependency {
+	d.Provide = rung
+	if rung != "url" {
+		d.URL = ""
+	}
+	if rung != "docker" && rung != "auto" {
+		d.Image, d.Pull = "", false
+	}
+	return d
 }
 
 // Check returns what is wrong with a dependency, and the key that says it.
@@ -27,7 +42,7 @@ func (d Dependency) Check() (key string, err error) {
 	if provide == "" {
 		provide = "auto"
 	}
-	rungs := Rungs(d.Engine)
+	rungs, sql := Rungs(d.Engine), d.Engine == "postgres" || d.Engine == "mysql"
 	wrong := func(at, format string, args ...any) { key, err = at, fmt.Errorf(format, args...) }
 	switch {
 	case d.Engine == "":
@@ -42,16 +57,20 @@ func (d Dependency) Check() (key string, err error) {
 		wrong("url", "a url is given, but provide is %s: make it provide: url, or take the url away", provide)
 	case provide == "embedded" && d.Version != "":
 		wrong("version", "version %s is wanted, but the embedded %s is of no version: take version away, or use provide: local", d.Version, d.Engine)
-	case d.Engine != "postgres" && d.Init != "":
-		wrong("init", "init is an SQL file: it is for postgres; let the service seed its %s when it starts", d.Engine)
-	case d.Engine != "postgres" && d.Database != "":
-		wrong("database", "database is for postgres")
-	case d.Engine != "postgres" && d.User != "":
-		wrong("user", "user is for postgres")
+	case provide != "docker" && provide != "auto" && d.Image != "":
+		wrong("image", "an image is given, but provide is %s: make it provide: docker, or take the image away", provide)
+	case provide != "docker" && provide != "auto" && d.Pull:
+		wrong("pull", "pull is for images, but provide is %s: make it provide: docker, or take pull away", provide)
+	case !sql && d.Init != "":
+		wrong("init", "init is an SQL file: it is for postgres and mysql; let the service seed its %s when it starts", d.Engine)
+	case !sql && d.Database != "":
+		wrong("database", "database is for postgres and mysql")
+	case !sql && d.User != "":
+		wrong("user", "user is for postgres and mysql")
 	case provide == "url" && d.Database != "":
-		wrong("database", "database is for a local postgres: write it into the url")
+		wrong("database", "database is for a postgres of our own: write it into the url")
 	case provide == "url" && d.User != "":
-		wrong("user", "user is for a local postgres: write it into the url")
+		wrong("user", "user is for a postgres of our own: write it into the url")
 	}
 	return key, err
 }

@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -36,12 +37,19 @@ type File struct {
 
 // Service says how the service is built and started. In Env and Args {{listen}} is the
 // address to listen on, {{link.NAME}} the address of a dependency's link, {{bugs}} what
-// --bugs switched on, {{dir}} the directory of the file, {{port}} the port of {{listen}}. What is plainly the address of
-// another machine in them must be in File.Allow.
+// --bugs switched on, {{dir}} the directory of the file, {{port}} the port of {{listen}}. What
+// is plainly the address of another machine in them must be in File.Allow.
 type Service struct {
-	Build   string            `yaml:"build"` // Go main package, as a path from Dir
-	Args    []string          `yaml:"args"`
-	Env     map[string]string `yaml:"env"`          // on top of child.Environ
+	// One of the three says what the service is: a Go main package, as a path from Dir, an
+	// image, or a Dockerfile, whose context is Dir. Images are black boxes, on the network of
+	// this machine.
+	Build      string `yaml:"build"`
+	Image      string `yaml:"image"`
+	Dockerfile string `yaml:"dockerfile"`
+
+	Pull    bool              `yaml:"pull"`         // images that are not there are pulled from their registry
+	Args    []string          `yaml:"args"`         // of an image, instead of its command; zero leaves that
+	Env     map[string]string `yaml:"env"`          // on top of child.Environ, or of the image's own
 	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready; zero: it listens
 	Within  Duration          `yaml:"ready_within"` // zero means 30s
 	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means DefaultTimeout
@@ -50,19 +58,24 @@ type Service struct {
 // DefaultTimeout is how long a call may take where Service.Timeout is zero.
 const DefaultTimeout = Duration(2 * time.Second)
 
+// Source names what the service is made of.
+func (s Service) Source() string { return cmp.Or(s.Build, s.Image, s.Dockerfile) }
+
 // Dependency is one store behind a link.
 type Dependency struct {
 	Engine  string `yaml:"engine"`  // one of Engines
 	Provide string `yaml:"provide"` // one of Rungs(Engine); zero means auto
 	URL     string `yaml:"url"`     // for provide: url
-	Init    string `yaml:"init"`    // postgres: SQL file that makes the state every case starts from
+	Image   string `yaml:"image"`   // for provide: docker; zero means the official one, or what testdata/images/build makes
+	Pull    bool   `yaml:"pull"`    // an image that is not there is pulled from its registry
+	Init    string `yaml:"init"`    // postgres, mysql: SQL file that makes the state every case starts from
 	Version string `yaml:"version"` // wanted major version, "15"; zero takes what is there
-	// Database is the database of a local Postgres that the service uses, made if it is
-	// missing; zero means "postgres".
+	// Database is the database of a Postgres or MySQL of our own that the service uses, made
+	// if it is missing; zero means "postgres" or "test".
 	Database string `yaml:"database"`
-	// User is the role by which the service connects to a local Postgres without a
-	// password: made if it is missing, the owner of Database, no superuser once init is
-	// done. Zero means "postgres", the superuser.
+	// User is the role by which the service connects to a Postgres or MySQL of our own without
+	// a password: made if it is missing, the owner of Database, no superuser once init is
+	// done. Zero means the superuser: "postgres" or "root".
 	User string `yaml:"user"`
 }
 

@@ -1,0 +1,183 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+	"github.com/testcontainers/testcontainers-go"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+const (
+	// RunLabel is the label of every container: its value is the run that it belongs to.
+	RunLabel = "shakedown.run"
+
+	journal    = "containers" // in the directory of a run that has containers
+	createTime = 30 * time.Second
+	removeTime = 20 * time.Second // goes on when the caller's context is cancelled
+)
+
+// Options say what to run.
+type Options struct {
+	Name  string // of the events
+	Image string
+	Dir   string            // of the run, whose last element is the run's name
+	Env   map[string]string // on top of the image's
+	Args  []string          // instead of the image's command; nil leaves that
+	Port  int               // that is published on the loopback address; zero means none
+	// HostNetwork has the container use this machine's network as a process does. It takes
+	// an engine that runs on this machine's own kernel.
+	HostNetwork bool
+
+	// Emit takes an Output event for each line, and one Exit event at the end of each life.
+	// It is called from several goroutines. Nil drops them.
+	Emit func(harness.Event)
+}
+
+// Container is a container that was made. It can be started any number of times, one life
+// after another, and keeps its files from one to the next.
+type Container struct {
+	engine *Engine
+	opts   Options
+	tc     testcontainers.Container
+}
+
+// Create makes a container of an image that is there. The caller removes it.
+func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
+	if o.Emit == nil {
+		o.Emit = func(harness.Event) {}
+	}
+	if err := os.WriteFile(filepath.Join(o.Dir, journal), nil, 0o600); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, createTime)
+	defer cancel()
+	req := testcontainers.ContainerRequest{
+		Image:  o.Image,
+		Cmd:    o.Args,
+		Env:    o.Env,
+		Labels: map[string]string{RunLabel: filepath.Base(o.Dir)},
+	}
+	if o.Port > 0 {
+		req.ExposedPorts = []string{strconv.Itoa(o.Port) + "/tcp"}
+	}
+	req.HostConfigModifier = func(h *container.HostConfig) {
+		if o.HostNetwork {
+			h.NetworkMode = network.NetworkHost
+		}
+		if o.Port > 0 {
+			// Published elsewhere than here, the port is for whoever may reach that place.
+			at := netip.IPv4Unspecified()
+			if Local(e.host) {
+				at = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+			}
+			h.PortBindings = network.PortMap{network.MustParsePort(req.ExposedPorts[0]): {{HostIP: at}}}
+		}
+	}
+	tc, err := e.provider.CreateContainer(ctx, req)
+	c := &Container{engine: e, opts: o, tc: tc}
+	if err != nil {
+		err = fmt.Errorf("create a container of %s: %w", o.Image, err)
+		if tc != nil {
+			err = errors.Join(err, c.Remove(ctx))
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// Addr returns where the published port is: host:port. It is another one after each start.
+func (c *Container) Addr(ctx context.Context) (string, error) {
+	port, err := c.tc.MappedPort(ctx, strconv.Itoa(c.opts.Port))
+	if err != nil {
+		return "", fmt.Errorf("port %d of %s: %w", c.opts.Port, c.opts.Name, err)
+	}
+	return net.JoinHostPort(c.engine.host, port.Port()), nil
+}
+
+// Remove ends the container and removes it with its volumes. It may be called twice.
+func (c *Container) Remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+	defer cancel()
+	err := c.tc.Terminate(ctx, testcontainers.StopContext(ctx), testcontainers.StopTimeout(0))
+	if err != nil {
+		// A paused one cannot be stopped, but can be removed.
+		_, err = c.engine.docker.ContainerRemove(ctx, c.tc.GetContainerID(), client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove the container of %s: %w", c.opts.Name, err)
+	}
+	return nil
+}
+
+// Bury removes the containers of a run, whose directory is given: of one that has died, or
+// is about to. Where the run has had none, nobody is asked.
+func Bury(ctx context.Context, dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, journal)); err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
+	if err := bury(ctx, dir); err != nil {
+		return fmt.Errorf("remove the containers of %s: %w", filepath.Base(dir), err)
+	}
+	return os.Remove(filepath.Join(dir, journal))
+}
+
+func bury(ctx context.Context, dir string) error {
+	e, err := Connect(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	left, err := e.of(ctx, dir)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(left))
+	var all sync.WaitGroup
+	for i, id := range left {
+		all.Go(func() {
+			_, err := e.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+			if err != nil && !errdefs.IsNotFound(err) {
+				errs[i] = err
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// Left returns the ids of the containers that there are of a run, whose directory is given.
+func Left(ctx context.Context, dir string) ([]string, error) {
+	e, err := Connect(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	return e.of(ctx, dir)
+}
+
+// of returns the ids of the containers of a run.
+func (e *Engine) of(ctx context.Context, dir string) (ids []string, err error) {
+	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{
+		All: true, Filters: make(client.Filters).Add("label", RunLabel+"="+filepath.Base(dir)),
+	})
+	for _, c := range list.Items {
+		ids = append(ids, c.ID)
+	}
+	return ids, err
+}

@@ -1,0 +1,231 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/child"
+)
+
+const (
+	killTime  = 10 * time.Second // as child's
+	drainTime = time.Second      // for the last output to come out
+	sigkill   = 9
+)
+
+// Life is one start of a container, until its end.
+type Life struct {
+	c    *Container
+	out  *child.Output
+	done chan struct{}
+
+	mu     sync.Mutex // guards the rest
+	sent   string     // the signal by which we have ended it; "" for none
+	status string
+	code   int
+}
+
+// Start starts the container. One that ran before must have ended.
+func (c *Container) Start(ctx context.Context) (*Life, error) {
+	l := &Life{c: c, out: child.NewOutput(c.opts.Name, c.opts.Emit, "stdout", "stderr"), done: make(chan struct{})}
+	docker, id := c.engine.docker, c.tc.GetContainerID()
+	// Both go on until the container has ended, whatever becomes of ctx.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	stream, err := docker.ContainerAttach(life, id, client.ContainerAttachOptions{Stream: true, Stdout: true, Stderr: true})
+	if err != nil {
+		end()
+		return nil, fmt.Errorf("start %s: %w", c.opts.Name, err)
+	}
+	exit := docker.ContainerWait(life, id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
+	started, cancel := context.WithTimeout(ctx, createTime)
+	defer cancel()
+	if err := c.tc.Start(started); err != nil {
+		end()
+		stream.Close()
+		return nil, fmt.Errorf("start %s: %w", c.opts.Name, err)
+	}
+	go func() {
+		defer end()
+		l.live(stream, exit)
+	}()
+	return l, nil
+}
+
+// live passes on what is printed, waits for the end and reports it.
+func (l *Life) live(stream client.ContainerAttachResult, exit client.ContainerWaitResult) {
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		l.print(stream.Reader)
+	}()
+	e := harness.Event{Kind: harness.Exit, Step: -1, Name: l.c.opts.Name, Text: "its end was not seen", Value: 255}
+	select {
+	case r := <-exit.Result:
+		e.Value, e.Text = float64(r.StatusCode), fmt.Sprintf("exit status %d", r.StatusCode)
+	case <-exit.Error:
+	}
+	late := time.NewTimer(drainTime)
+	defer late.Stop()
+	select {
+	case <-printed:
+	case <-late.C:
+	}
+	stream.Close()
+	<-printed
+	l.mu.Lock()
+	// A container that crashes while it is about to be ended has crashed.
+	if l.sent == "SIGTERM" || l.sent == "SIGKILL" && e.Value == 128+sigkill {
+		e.Args = harness.Args{{Key: "expected", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
+	}
+	if e.Value == 128+sigkill {
+		e.Text = "signal: killed"
+	}
+	l.status, l.code = e.Text, int(e.Value)
+	l.mu.Unlock()
+	l.c.opts.Emit(e)
+	close(l.done)
+}
+
+// print splits the stream in which both outputs come.
+func (l *Life) print(stream io.Reader) {
+	outR, outW := io.Pipe()
+	errR, errW := io.Pipe()
+	var both sync.WaitGroup
+	both.Go(func() { l.out.Read("stdout", outR) })
+	both.Go(func() { l.out.Read("stderr", errR) })
+	_, _ = stdcopy.StdCopy(outW, errW, stream) // it ends with the container
+	outW.Close()
+	errW.Close()
+	both.Wait()
+}
+
+// Done is closed when the container has ended and its output and its Exit event have been
+// handed over.
+func (l *Life) Done() <-chan struct{} { return l.done }
+
+// Exited returns how the container ended, as "exit status 1", and its exit code. It waits
+// for Done.
+func (l *Life) Exited() (status string, code int) {
+	<-l.done
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status, l.code
+}
+
+// Tail returns the last lines that were printed.
+func (l *Life) Tail() []string { return l.out.Tail() }
+
+// Refill lets each stream pass on as much again as at the start.
+func (l *Life) Refill() { l.out.Refill() }
+
+// Await returns a channel that is closed when a line that ends in token has been read: see
+// child.Output.
+func (l *Life) Await(lane, token string) (seen <-chan struct{}, forget func()) {
+	return l.out.Await(lane, token)
+}
+
+// processes counts what runs in the container; 1 where the engine cannot list that.
+func (l *Life) processes(ctx context.Context) int {
+	top, err := l.c.engine.docker.ContainerTop(ctx, l.c.tc.GetContainerID(), client.ContainerTopOptions{})
+	if err != nil {
+		return 1
+	}
+	return max(len(top.Processes), 1)
+}
+
+// Pause stops all processes of the container and returns how many were then seen stopped.
+// That it is paused already is no error.
+func (l *Life) Pause(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, killTime)
+	defer cancel()
+	docker, id := l.c.engine.docker, l.c.tc.GetContainerID()
+	n := l.processes(ctx)
+	if _, err := docker.ContainerPause(ctx, id, client.ContainerPauseOptions{}); err != nil && !errdefs.IsConflict(err) {
+		return 0, fmt.Errorf("pause %s: %w", l.c.opts.Name, err)
+	}
+	got, err := docker.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("pause %s: %w", l.c.opts.Name, err)
+	case !got.Container.State.Running:
+		return 0, nil // it has ended meanwhile
+	case !got.Container.State.Paused:
+		return 0, fmt.Errorf("pause %s: its container is %s", l.c.opts.Name, got.Container.State.Status)
+	}
+	return n, nil
+}
+
+// Resume lets a paused container go on, and returns how many processes that were.
+func (l *Life) Resume(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
+	defer cancel()
+	n := l.processes(ctx)
+	_, err := l.c.engine.docker.ContainerUnpause(ctx, l.c.tc.GetContainerID(), client.ContainerUnpauseOptions{})
+	if err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
+		return 0, fmt.Errorf("resume %s: %w", l.c.opts.Name, err)
+	}
+	return n, nil
+}
+
+// Kill ends all processes of the container at once, waits until Done is closed, and returns
+// how many that were. A cancelled ctx does not leave any behind.
+func (l *Life) Kill(ctx context.Context) (int, error) {
+	select {
+	case <-l.done:
+		return 0, nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
+	defer cancel()
+	n := l.processes(ctx)
+	return n, l.end(ctx, "SIGKILL")
+}
+
+// Stop asks the container's program to end with SIGTERM, gives it so much grace, and then
+// kills what is left. It may be called twice.
+func (l *Life) Stop(ctx context.Context, grace time.Duration) error {
+	soft, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if _, err := l.Resume(ctx); err == nil && l.end(soft, "SIGTERM") == nil {
+		return nil
+	}
+	_, err := l.Kill(ctx)
+	return err
+}
+
+// end sends a signal and waits for the end.
+func (l *Life) end(ctx context.Context, signal string) error {
+	l.mu.Lock()
+	if l.sent == "" {
+		l.sent = signal
+	}
+	l.mu.Unlock()
+	docker, id := l.c.engine.docker, l.c.tc.GetContainerID()
+	_, err := docker.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: signal})
+	if errdefs.IsConflict(err) || errdefs.IsNotFound(err) { // it has ended
+		err = nil
+	}
+	if err == nil && signal == "SIGKILL" {
+		// One that is frozen takes the signal when it thaws.
+		_, _ = docker.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("end %s: %w", l.c.opts.Name, err)
+	}
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("end %s: %w", l.c.opts.Name, errors.Join(ctx.Err(), errors.New("its container has not ended")))
+	}
+}
