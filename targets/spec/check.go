@@ -25,7 +25,10 @@ var (
 
 // checker finds what is wrong with a file that has the right form. It stops at the first
 // mistake.
-type checker struct{ f *File }
+type checker struct {
+	f         *File
+	functions bool // there need be no service
+}
 
 func (c *checker) fail(path []string, format string, args ...any) error {
 	return c.f.Mistake(path, format, args...)
@@ -69,13 +72,21 @@ func locate(n ast.Node, path []string) *token.Token {
 }
 
 func (c *checker) check() error {
-	if err := c.service(); err != nil {
-		return err
+	if !c.functions {
+		if c.f.Fuzz != nil && c.f.Service.Build == "" && len(c.f.API.Ops) == 0 {
+			return c.fail([]string{"fuzz"}, "this describes fuzz functions and no service: shakedown fuzz takes it")
+		}
+		if err := c.service(); err != nil {
+			return err
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
 		if err := c.dependency(name, c.f.Dependencies[name]); err != nil {
 			return err
 		}
+	}
+	if err := c.fuzz(); err != nil || c.functions {
+		return err
 	}
 	if len(c.f.API.Ops) == 0 {
 		return c.fail([]string{"api", "ops"}, "api.ops is empty: there is nothing to ask of the service")
@@ -127,6 +138,24 @@ func (c *checker) service() error {
 	return nil
 }
 
+// fuzz checks the environment of fuzz functions.
+func (c *checker) fuzz() error {
+	section, env := "service", c.f.Service.Env
+	if c.f.Fuzz != nil {
+		section, env = "fuzz", c.f.Fuzz.Env
+	}
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		path := []string{section, "env", key}
+		if section == "fuzz" && slices.Contains(placeholders(env[key]), "listen") {
+			return c.fail(path, "{{listen}} is the address of a service: a fuzz function has none")
+		}
+		if err := c.text(path, env[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // text checks the placeholders of what is handed to the service, and that it leads to
 // no other machine.
 func (c *checker) text(path []string, text string) error {
@@ -165,7 +194,7 @@ func (c *checker) dependency(name string, d Dependency) error {
 // files checks that the files that a description names are there.
 func (c *checker) files() error {
 	build := c.f.Service.Build
-	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); err != nil || !st.IsDir() {
+	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); !c.functions && (err != nil || !st.IsDir()) {
 		return c.fail([]string{"service", "build"}, "there is no directory %s", build)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.f.Dependencies)) {

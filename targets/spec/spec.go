@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -16,6 +17,9 @@ type File struct {
 	Service      Service               `yaml:"service"`
 	Dependencies map[string]Dependency `yaml:"dependencies"`
 	API          API                   `yaml:"api"`
+	// Fuzz is for the fuzz functions of the module: a file that has it needs neither
+	// Service nor API.
+	Fuzz *Fuzz `yaml:"fuzz"`
 	// Allow lists hosts other than loopback that a dependency may be at, and that
 	// Service.Env and Service.Args may lead to.
 	Allow []string `yaml:"allow"`
@@ -35,6 +39,28 @@ type Service struct {
 	Ready   string            `yaml:"ready"`        // "GET /healthz": any status below 500 is ready; zero: it listens
 	Within  Duration          `yaml:"ready_within"` // zero means 30s
 	Timeout Duration          `yaml:"timeout"`      // a call that takes longer is stuck; zero means 2s
+}
+
+// Fuzz says in what environment fuzz functions run. The placeholders are those of
+// Service.Env but for {{listen}} and {{bugs}}.
+type Fuzz struct {
+	Env map[string]string `yaml:"env"` // on top of child.Environ
+}
+
+// FuzzEnv returns the environment of fuzz functions: Fuzz.Env, or else what of Service.Env
+// makes sense without a service. Value is asked for placeholders, as by Fill.
+func (f *File) FuzzEnv(value func(name string) string) map[string]string {
+	env := f.Service.Env
+	if f.Fuzz != nil {
+		env = f.Fuzz.Env
+	}
+	out := map[string]string{}
+	for key, text := range env {
+		if !slices.Contains(placeholders(text), "listen") {
+			out[key] = Fill(text, value)
+		}
+	}
+	return out
 }
 
 // Dependency is one store behind a link.
