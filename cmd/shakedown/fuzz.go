@@ -68,7 +68,7 @@ that does not compile, 70 internal error, 130 aborted.`,
 	fl.StringVar(&f.faults, "faults", "all", "faults to inject into the dependencies: all, none, or names and prefixes, such as net/,proc/kill")
 	fl.StringVar(&f.out, "out", "shakedown-out", "directory for the results and the corpora")
 	fl.Uint64Var(&f.seed, "seed", 0, "of the faults; the engines have chance of their own (default: a random one)")
-	fl.StringVar(&f.replay, "replay", "", "run this input again instead: a file of raw bytes, or of the go command's format")
+	fl.StringVar(&f.replay, "replay", "", "run this input again instead: a file of raw bytes or of the go command's format, or one of f.Add, such as seed#0")
 	fl.IntVarP(&f.times, "times", "n", 1, "with --replay: how often")
 	fl.IntVar(&f.calls, "calls", 1, "with --replay: how often the function is called in each process")
 	fl.StringVar(&f.under, "under", "", `with --replay: a fault that is in force meanwhile, such as "net/stall link=db"`)
@@ -99,7 +99,9 @@ func (f fuzzFlags) run(ctx context.Context, path string, stdout, stderr io.Write
 	}
 	var input engine.Input
 	if f.replay != "" {
-		if input, err = engine.Read(f.replay); err != nil {
+		if strings.HasPrefix(f.replay, "seed#") {
+			input = engine.Input{engine.Own(f.replay)}
+		} else if input, err = engine.Read(f.replay); err != nil {
 			return usage{err}
 		}
 	}
@@ -155,7 +157,7 @@ type fuzzLab struct {
 	bugs           []*fuzzBug
 	suspects       []*suspect // those that could not be shown
 	tallies        map[string]nemesis.Tally
-	began          time.Time
+	spent          time.Duration // fuzzing
 }
 
 // prepare finds what there is to fuzz, and refuses what cannot be.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,7 +64,6 @@ func (l *fuzzLab) campaign(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintf(l.stdout, "seed %d\n", l.seed)
-	l.began = time.Now()
 	var failure error
 	for _, fn := range l.funcs {
 		if failure = l.hunt(ctx, fn, l.budget/time.Duration(len(l.funcs))); failure != nil || ctx.Err() != nil {
@@ -110,6 +110,7 @@ func (l *fuzzLab) hunt(ctx context.Context, fn function.Func, budget time.Durati
 	grown, err := fuzz(fuzzing, seeds)
 	stop()
 	row.Time = time.Since(h.began)
+	l.spent += row.Time
 	cancel()
 	disturbing.Wait()
 	row.cut = ctx.Err() != nil
@@ -227,14 +228,14 @@ func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 	l := h.lab
 	h.row.Crashers++
 	found := function.Judge(l.pkg, h.fn, texts(c.Input), c.Output)
-	if h.fn.Sort == function.Native {
-		// The engine prints what a worker has said in its own way, if at all; a replay is quick.
+	if h.fn.Sort == function.Native && !slices.ContainsFunc(found, spoken) {
+		// The engine does not pass on what a worker said that died. A replay is quick.
 		found = nil
-		if r, err := l.replayer(ctx, h.fn, l.race); err == nil {
-			_, found, _ = r.Replay(ctx, c.Input.Text(), texts(c.Input), 1)
+		if p, err := l.play(ctx, h.fn, c.Input, way{Race: l.race, Calls: 1}); err == nil {
+			found = p.found
 		}
 	}
-	s := &suspect{Func: h.fn.Name, Seen: 1, fn: h.fn, inputs: []engine.Input{c.Input}, at: time.Since(l.began)}
+	s := &suspect{Func: h.fn.Name, Seen: 1, fn: h.fn, inputs: []engine.Input{c.Input}, at: l.spent + time.Since(h.began)}
 	if len(found) > 0 {
 		s.found = found[0]
 	}
@@ -251,10 +252,18 @@ func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 		return
 	}
 	h.suspects = append(h.suspects, s)
-	l.progress.around(func() { fmt.Fprintf(l.stdout, "seen   %s (after %s)\n", report.Clean(s.name()), s.at.Round(time.Millisecond)) })
+	l.progress.around(func() {
+		fmt.Fprintf(l.stdout, "seen   %s (after %s)\n", report.Clean(s.name()), s.at.Round(time.Millisecond))
+	})
 	if err := l.dir.Keep(s.name(), files(c.Input, s.found, c.Output)); err != nil {
 		h.row.Notes = append(h.row.Notes, "not saved: "+err.Error())
 	}
+}
+
+// spoken reports whether a finding is the function's word and not the engine's own.
+func spoken(f harness.Finding) bool {
+	return f.Detector != "exit" && (f.Detector != "failure" ||
+		!strings.Contains(f.Detail, "race detected during execution") && !strings.Contains(f.Detail, "fuzzing process hung or terminated unexpectedly"))
 }
 
 // name is the signature, or what stands for it where there is none.

@@ -75,12 +75,8 @@ func (l *fuzzLab) play(ctx context.Context, fn function.Func, in engine.Input, w
 			return p, err
 		}
 	}
-	file := in.Text()
-	if raw, ok := in.Raw(); ok && fn.Sort == function.GoFuzz {
-		file = raw
-	}
 	do := func(ctx context.Context) (err error) {
-		p.rec, p.found, err = r.Replay(ctx, file, texts(in), w.Calls)
+		p.rec, p.found, err = r.Replay(ctx, given(fn, in), w.Calls)
 		return err
 	}
 	if w.Needs == "" {
@@ -94,6 +90,16 @@ func (l *fuzzLab) play(ctx context.Context, fn function.Func, in engine.Input, w
 	// What a held connection is waited for is no hang of the function's.
 	p.found = slices.DeleteFunc(p.found, func(f harness.Finding) bool { return f.Detector == "hang" })
 	return p, err
+}
+
+// given is an input as a function is run with it.
+func given(fn function.Func, in engine.Input) function.Input {
+	out := function.Input{File: in.Text(), Texts: texts(in)}
+	if raw, ok := in.Raw(); ok && fn.Sort == function.GoFuzz {
+		out.File = raw
+	}
+	out.Own, _ = in.Own()
+	return out
 }
 
 // ways are those in which a suspect is tried, the plainest first: each with how often.
@@ -359,6 +365,9 @@ func (l *fuzzLab) replayLine(b *fuzzBug) string {
 	if b.Sort == function.Native {
 		file += ".fuzz"
 	}
+	if own, ok := b.input.Own(); ok {
+		file = own
+	}
 	line := fmt.Sprintf("fuzz %s --func %s --replay %s -n %d", quote(l.path), b.Func, quote(file), proofReplays)
 	if b.Way.Race {
 		line += " --race"
@@ -377,7 +386,10 @@ func (l *fuzzLab) replayLine(b *fuzzBug) string {
 
 // files are what is kept of a failure: the input in both formats, and what is known of it.
 func files(in engine.Input, about any, lines []string) map[string][]byte {
-	out := map[string][]byte{"input.fuzz": in.Text()}
+	out := map[string][]byte{}
+	if _, own := in.Own(); !own {
+		out["input.fuzz"] = in.Text()
+	}
 	if raw, ok := in.Raw(); ok {
 		out["input"] = raw
 	}

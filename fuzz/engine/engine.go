@@ -29,11 +29,6 @@ type Stats struct {
 	Seeds  int   // inputs that it was given, and that ran
 }
 
-// Add adds what another run of an engine did. The corpus is the later one's.
-func (s Stats) Add(t Stats) Stats {
-	return Stats{Execs: s.Execs + t.Execs, Corpus: max(s.Corpus, t.Corpus), Grown: s.Grown + t.Grown, Seeds: max(s.Seeds, t.Seeds)}
-}
-
 // Crasher is an input that an engine says a function fails on, and what was printed.
 type Crasher struct {
 	Input  Input

@@ -107,7 +107,11 @@ func TestMinimizeReachesAFixedPoint(t *testing.T) {
 		{"a needle", Input{[]byte("haystack NEEDLE haystack")},
 			func(in Input) bool { return bytes.Contains(in[0].([]byte), []byte("NEEDLE")) }, Input{[]byte("NEEDLE")}},
 		{"two places", Input{"xx(yy)zz"},
-			func(in Input) bool { s := in[0].(string); i := strings.Index(s, "("); return i >= 0 && strings.Contains(s[i:], ")") }, Input{"()"}},
+			func(in Input) bool {
+				s := in[0].(string)
+				i := strings.Index(s, "(")
+				return i >= 0 && strings.Contains(s[i:], ")")
+			}, Input{"()"}},
 		{"a length", Input{[]byte("\xff\xfe\xfd\xfc\xfb")},
 			func(in Input) bool { return len(in[0].([]byte)) >= 3 }, Input{[]byte("000")}},
 		{"numbers", Input{"long", 1000, true, int8(-128), 2.5},

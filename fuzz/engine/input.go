@@ -28,6 +28,19 @@ const MaxInput = 16 << 20
 // bool, or of one of the basic types of integers and floats.
 type Input []any
 
+// Own is the one value of an input that is a native function's own, added by f.Add, and
+// known by its name only: "seed#0".
+type Own string
+
+// Own returns the name of an input that is the function's own.
+func (in Input) Own() (string, bool) {
+	if len(in) != 1 {
+		return "", false
+	}
+	name, ok := in[0].(Own)
+	return string(name), ok
+}
+
 // Raw returns the bytes of an input that is one []byte or one string.
 func (in Input) Raw() ([]byte, bool) {
 	if len(in) != 1 {
@@ -61,6 +74,7 @@ func (in Input) Size() int {
 			n += len(v)
 		case string:
 			n += len(v)
+		case Own:
 		default:
 			n++
 		}
@@ -77,6 +91,8 @@ func (in Input) Name() string {
 // format writes a value as a Go expression, as the go command does.
 func format(v any) string {
 	switch v := v.(type) {
+	case Own:
+		return string(v)
 	case []byte:
 		return fmt.Sprintf("[]byte(%q)", v)
 	case byte:

@@ -20,7 +20,9 @@ import (
 type work struct {
 	Go      string
 	Use     []struct{ DiskPath string }
-	Replace []struct{ Old, New struct{ Path, Version string } }
+	Replace []struct {
+		Old, New struct{ Path, Version string }
+	}
 }
 
 // workspace makes a workspace of the user's module, or of the user's own workspace, and a

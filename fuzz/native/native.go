@@ -43,74 +43,90 @@ type Result struct {
 	Blocked string
 }
 
-// least is how much time must be left for another start to be worth it.
-const least = time.Second
+const (
+	// least is how much time must be left for another start to be worth it.
+	least = time.Second
+	// patience is how often in a row the engine may fail on its own seeds before it does
+	// not go on. What fails may do so only while a dependency is disturbed.
+	patience = 12
+	wait     = 100 * time.Millisecond // after the first of these; it grows
+)
 
 // Fuzz fuzzes a function until ctx ends, which must have a deadline.
 func Fuzz(ctx context.Context, run engine.Run, o Options) (Result, error) {
-	var res Result
-	f := fuzzer{Options: o, seeds: filepath.Join(o.Dir, "testdata", "fuzz", o.Func), known: map[string]bool{}}
+	f := fuzzer{Options: o, seeds: filepath.Join(o.Dir, "testdata", "fuzz", o.Func), known: map[string]bool{}, run: run}
 	if err := errors.Join(os.MkdirAll(f.seeds, 0o700), os.MkdirAll(o.Cache, 0o700)); err != nil {
-		return res, err
+		return f.res, err
 	}
 	for _, seed := range o.Seeds {
 		f.known[seed.Name()] = true
 		if err := os.WriteFile(filepath.Join(f.seeds, seed.Name()), seed.Text(), 0o600); err != nil {
-			return res, err
+			return f.res, err
 		}
 	}
-	barren := 0 // starts in a row that have neither executed nor found anything
-	for ctx.Err() == nil {
-		until, ok := ctx.Deadline()
-		if !ok {
-			return res, errors.New("native fuzzing needs a deadline")
-		}
-		if time.Until(until) < least {
-			break
-		}
-		once, err := f.start(ctx, run, res.Stats)
-		res.Stats = res.Stats.Add(once.stats)
+	err := f.fuzz(ctx)
+	corpus, readErr := engine.ReadAll(f.corpus())
+	f.res.Corpus = slices.Concat(o.Seeds, f.dropped, corpus)
+	f.res.Grown = len(corpus)
+	f.res.Stats.Corpus = len(f.res.Corpus)
+	return f.res, errors.Join(err, readErr)
+}
+
+// fuzz starts the engine again and again.
+func (f *fuzzer) fuzz(ctx context.Context) error {
+	until, ok := ctx.Deadline()
+	if !ok {
+		return errors.New("native fuzzing needs a deadline")
+	}
+	for stuck := 0; ctx.Err() == nil && time.Until(until) >= least; {
+		once, err := f.start(ctx)
 		if err != nil {
-			return res, err
+			return err
 		}
-		n, err := f.crashers(once.lines)
-		if err != nil {
-			return res, err
+		found, err := f.crashers(once)
+		if err != nil || once.code == 0 || ctx.Err() != nil {
+			return err
 		}
-		if once.code == 0 || ctx.Err() != nil {
-			break
+		if found && once.began {
+			stuck = 0
+			continue
 		}
-		if n > 0 || once.stats.Execs > 0 {
-			barren = 0
-		} else if barren++; barren == 3 {
-			res.Blocked = blocked(once.lines)
-			break
+		if stuck++; stuck == patience {
+			f.res.Blocked = blocked(once.lines)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(stuck) * wait):
 		}
 	}
-	corpus, err := engine.ReadAll(filepath.Join(o.Cache, o.Func))
-	res.Corpus = append(slices.Clone(o.Seeds), corpus...)
-	res.Stats.Corpus, res.Stats.Grown = max(res.Stats.Corpus, len(res.Corpus)), len(corpus)
-	return res, err
+	return nil
 }
 
 type fuzzer struct {
 	Options
-	seeds string
-	known map[string]bool // files that are no crashers
+	run     engine.Run
+	seeds   string          // the directory of seeds, where the engine writes what fails
+	known   map[string]bool // files in there that are no crashers
+	dropped []engine.Input  // of the corpus, since they have failed
+	res     Result
 }
+
+func (f *fuzzer) corpus() string { return filepath.Join(f.Cache, f.Func) }
 
 // started is one run of the engine.
 type started struct {
-	stats engine.Stats
 	lines []string // the last that it printed
 	code  int
+	began bool // its seeds have passed
 }
 
 // maxLines bounds how much is kept of what a run printed.
 const maxLines = 2000
 
-// start runs the engine until it fails or ctx ends.
-func (f *fuzzer) start(ctx context.Context, run engine.Run, before engine.Stats) (started, error) {
+// start runs the engine until it fails or ctx ends. It says how many inputs it has executed
+// every three seconds only: where it fails before, those counted are the ones known of.
+func (f *fuzzer) start(ctx context.Context) (started, error) {
 	var s started
 	p := engine.Program{Name: "go test -fuzz", Path: f.Binary, Env: f.Env, Dir: f.Dir, Args: []string{
 		"-test.run=^$", "-test.fuzz=^" + f.Func + "$", "-test.fuzzcachedir=" + f.Cache, "-test.fuzzminimizetime=1x", "-test.timeout=0",
@@ -118,76 +134,122 @@ func (f *fuzzer) start(ctx context.Context, run engine.Run, before engine.Stats)
 	if f.Procs > 0 {
 		p.Args = append(p.Args, "-test.parallel="+strconv.Itoa(f.Procs))
 	}
+	first := f.res.Execs == 0
+	before, base, execs := f.res.Execs, int64(0), int64(0)
 	var err error
-	s.code, err = run(ctx, p, func(text string) {
-		if now, ok := parseStats(text); ok {
-			if now.Execs == 0 {
-				now.Execs = s.stats.Execs
+	s.code, err = f.run(ctx, p, func(text string) {
+		if m := progress.FindStringSubmatch(text); m != nil {
+			execs, _ = strconv.ParseInt(m[1], 10, 64)
+			f.res.Grown, _ = strconv.Atoi(m[2])
+			f.res.Stats.Corpus, _ = strconv.Atoi(m[3])
+			s.began = true
+		} else if m := baseline.FindStringSubmatch(text); m != nil {
+			base, _ = strconv.ParseInt(m[1], 10, 64)
+			if s.began = m[3] != ""; first {
+				f.res.Seeds = int(base)
 			}
-			now.Seeds = max(now.Seeds, s.stats.Seeds)
-			if s.stats = now; f.Tick != nil {
-				f.Tick(before.Add(now))
-			}
+		} else if s.lines = append(s.lines, text); len(s.lines) > maxLines {
+			s.lines = s.lines[len(s.lines)-maxLines/2:]
+			return
+		} else {
 			return
 		}
-		if s.lines = append(s.lines, text); len(s.lines) > maxLines {
-			s.lines = s.lines[len(s.lines)-maxLines/2:]
+		f.res.Execs = before + max(execs, base)
+		if f.Tick != nil {
+			f.Tick(f.res.Stats)
 		}
 	})
 	return s, err
 }
 
-// crashers reports the inputs that the engine has written beside the seeds, and takes them
-// away: it would fail on them at once.
-func (f *fuzzer) crashers(lines []string) (n int, err error) {
+// ownSeed is how the engine names an input of f.Add.
+var ownSeed = regexp.MustCompile(`^seed#\d+$`)
+
+// crashers reports what has failed: the input that the engine has written beside the
+// seeds, or the seed that it names. Each is taken away, as it would fail on it at once.
+func (f *fuzzer) crashers(s started) (found bool, err error) {
+	report := func(in engine.Input) {
+		if found = true; f.Crash != nil {
+			f.Crash(engine.Crasher{Input: in, Output: plain(s.lines)})
+		}
+	}
+	seed := failing(s.lines, f.Func)
+	if ownSeed.MatchString(seed) {
+		report(engine.Input{engine.Own(seed)})
+	}
 	entries, err := os.ReadDir(f.seeds)
 	if err != nil {
-		return 0, err
+		return found, err
 	}
 	for _, e := range entries {
-		file := filepath.Join(f.seeds, e.Name())
-		if f.known[e.Name()] && !slices.ContainsFunc(lines, f.fails(e.Name())) {
+		if f.known[e.Name()] && e.Name() != seed {
 			continue
 		}
+		file := filepath.Join(f.seeds, e.Name())
 		in, err := engine.Read(file)
 		if err = errors.Join(err, os.Remove(file)); err != nil {
-			return n, err
+			return found, err
 		}
-		n++
-		if f.Crash != nil {
-			f.Crash(engine.Crasher{Input: in, Output: lines})
+		f.res.Execs++
+		report(in)
+	}
+	if seed != "" && !found {
+		file := filepath.Join(f.corpus(), filepath.Base(seed))
+		if in, err := engine.Read(file); err == nil {
+			f.dropped = append(f.dropped, in)
+			report(in)
+			return found, os.Remove(file)
 		}
 	}
-	return n, nil
+	return found, nil
 }
 
-// fails tells the line that says a seed fails.
-func (f *fuzzer) fails(seed string) func(string) bool {
-	return func(line string) bool {
-		return strings.Contains(line, "failure while testing seed corpus entry: "+f.Func+"/"+seed)
+// failing returns the name of the seed that the engine says fails, or "".
+func failing(lines []string, fn string) string {
+	for _, l := range lines {
+		if _, seed, ok := strings.Cut(l, "failure while testing seed corpus entry: "+fn+"/"); ok {
+			return strings.TrimSpace(seed)
+		}
 	}
+	return ""
+}
+
+var panicked = regexp.MustCompile(`^testing\.go:\d+: (panic: .*)$`)
+
+// plain turns what the engine says of a panic into what the runtime prints: it indents it,
+// and its stack is that of the one who recovered.
+func plain(lines []string) []string {
+	var out []string
+	indent := -1 // of the stack
+	for i := 0; i < len(lines); i++ {
+		text := strings.TrimLeft(lines[i], " ")
+		if m := panicked.FindStringSubmatch(text); m != nil {
+			out, indent = append(out, m[1]), len(lines[i])-len(text)+4
+			continue
+		}
+		if indent < 0 {
+			out = append(out, lines[i])
+			continue
+		}
+		if strings.HasPrefix(text, "runtime/debug.Stack(") {
+			i++ // and its file
+			continue
+		}
+		if len(lines[i]) >= indent && strings.TrimSpace(lines[i][:indent]) == "" {
+			out = append(out, lines[i][indent:])
+		} else {
+			out = append(out, lines[i])
+		}
+	}
+	return out
 }
 
 var (
 	// fuzz: elapsed: 3s, execs: 325017 (108336/sec), new interesting: 11 (total: 12)
 	progress = regexp.MustCompile(`^fuzz: elapsed: \S+, execs: (\d+) \(\d+/sec\), new interesting: (\d+) \(total: (\d+)\)`)
 	// fuzz: elapsed: 0s, gathering baseline coverage: 1/1 completed, now fuzzing with 2 workers
-	baseline = regexp.MustCompile(`^fuzz: elapsed: \S+, gathering baseline coverage: (\d+)/\d+ completed`)
+	baseline = regexp.MustCompile(`^fuzz: elapsed: \S+, gathering baseline coverage: (\d+)/(\d+) completed(, now fuzzing)?`)
 )
-
-func parseStats(line string) (engine.Stats, bool) {
-	if m := progress.FindStringSubmatch(line); m != nil {
-		execs, err := strconv.ParseInt(m[1], 10, 64)
-		grown, _ := strconv.Atoi(m[2])
-		corpus, _ := strconv.Atoi(m[3])
-		return engine.Stats{Execs: execs, Corpus: corpus, Grown: grown}, err == nil
-	}
-	if m := baseline.FindStringSubmatch(line); m != nil {
-		seeds, _ := strconv.Atoi(m[1])
-		return engine.Stats{Seeds: seeds}, true
-	}
-	return engine.Stats{}, false
-}
 
 // blocked is why the engine does not go on, as it says it.
 func blocked(lines []string) string {

@@ -61,10 +61,10 @@ func mistake(format string, args ...any) error { return &Error{fmt.Sprintf(forma
 
 // listed is what go list says of a package.
 type listed struct {
-	Dir, ImportPath, Name                         string
-	Module                                        *struct{ Path, Dir, GoVersion string }
+	Dir, ImportPath, Name                        string
+	Module                                       *struct{ Path, Dir, GoVersion string }
 	GoFiles, CgoFiles, TestGoFiles, XTestGoFiles []string
-	Error                                         *struct{ Err string }
+	Error                                        *struct{ Err string }
 }
 
 // Discover finds the fuzz functions of a package: a directory, or an import path as it is

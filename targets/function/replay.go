@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"syscall"
 	"time"
@@ -30,11 +31,17 @@ type Replayer struct {
 	Limit   time.Duration // zero means DefaultLimit
 }
 
-// Replay runs an input, given as a file's text, through the function in a fresh process, so
-// many times one after another, and returns what was wrong with that. Sent are the texts
-// within the input: what is said of them belongs to no signature.
-func (r Replayer) Replay(ctx context.Context, file []byte, sent []string, times int) (*harness.Record, []harness.Finding, error) {
-	c, err := r.command(file, times)
+// Input is what a function is run with.
+type Input struct {
+	File  []byte   // its text as a file
+	Own   string   // instead of that, the name of an input that a native function has of its own: "seed#0"
+	Texts []string // within it: what is said of them belongs to no signature
+}
+
+// Replay runs an input through the function in a fresh process, so many times one after
+// another, and returns what was wrong with that.
+func (r Replayer) Replay(ctx context.Context, in Input, times int) (*harness.Record, []harness.Finding, error) {
+	c, err := r.command(in, times)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -47,15 +54,12 @@ func (r Replayer) Replay(ctx context.Context, file []byte, sent []string, times 
 	if err != nil {
 		return nil, nil, err
 	}
-	rec := record(r.Package, r.Func, sent, ran.events)
-	if r.Race {
-		rec.Build.Caps |= harness.CapRace
-	}
+	rec := record(r.Package, r.Func, in.Texts, ran.events)
 	return rec, judge(rec, r.Package, r.Func, ran.late), nil
 }
 
 // command puts together how a function is run.
-func (r Replayer) command(file []byte, times int) (Command, error) {
+func (r Replayer) command(in Input, times int) (Command, error) {
 	env := append(child.Environ(), "GORACE=atexit_sleep_ms=50", "GOTRACEBACK=all")
 	c := Command{Name: harness.Service, Path: r.Binary, Dir: r.Dir, Env: append(env, r.Env...)}
 	input := filepath.Join(r.Dir, "input")
@@ -65,31 +69,18 @@ func (r Replayer) command(file []byte, times int) (Command, error) {
 			return c, err
 		}
 		input = filepath.Join(dir, replaySeed)
+		name := replaySeed
+		if in.Own != "" {
+			name = regexp.QuoteMeta(in.Own)
+		}
 		c.Args = []string{
-			fmt.Sprintf("-test.run=^%s$/^%s$", r.Func.Name, replaySeed), "-test.count=" + strconv.Itoa(times), "-test.timeout=0",
+			fmt.Sprintf("-test.run=^%s$/^%s$", r.Func.Name, name), "-test.count=" + strconv.Itoa(times), "-test.timeout=0",
+		}
+		if in.Own != "" {
+			return c, nil
 		}
 	} else {
 		c.Args = []string{r.Func.Name, input, strconv.Itoa(times)}
 	}
-	return c, os.WriteFile(input, file, 0o600)
-}
-
-// RunSeeds runs a native function with the inputs that it has of its own, its f.Add ones
-// and those in its directory of seeds, and returns what was wrong with that.
-func (r Replayer) RunSeeds(ctx context.Context) (*harness.Record, []harness.Finding, error) {
-	c, err := r.command(nil, 1)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := os.Remove(filepath.Join(r.Dir, "testdata", "fuzz", r.Func.Name, replaySeed)); err != nil {
-		return nil, nil, err
-	}
-	c.Args[0] = fmt.Sprintf("-test.run=^%s$", r.Func.Name)
-	c.Args = append(c.Args, "-test.v")
-	ran, err := replay(ctx, c, 10*DefaultLimit, func(p *child.Child) { _ = syscall.Kill(p.Pid(), syscall.SIGQUIT) })
-	if err != nil {
-		return nil, nil, err
-	}
-	rec := record(r.Package, r.Func, nil, ran.events)
-	return rec, judge(rec, r.Package, r.Func, ran.late), nil
+	return c, os.WriteFile(input, in.File, 0o600)
 }
