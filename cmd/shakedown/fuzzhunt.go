@@ -44,11 +44,11 @@ type suspect struct {
 	Seen      int    `json:"seen"`
 	Replays   int    `json:"replays"`
 
-	fn      function.Func
-	found   harness.Finding // its Signature is "" where the engine's words say nothing
-	inputs  []engine.Input  // a few of those that showed it, the smallest first
-	at      time.Duration
-	settled bool
+	fn     function.Func
+	found  harness.Finding // its Signature is "" where the engine's words say nothing
+	inputs []engine.Input  // a few of those that showed it, the smallest first
+	at     time.Duration
+	during string // the fault that was then in force, or the last before
 }
 
 // maxInputs is how many inputs of one suspect are kept.
@@ -98,6 +98,7 @@ func (l *fuzzLab) hunt(ctx context.Context, fn function.Func, budget time.Durati
 	var broken error // a fault that could not be healed
 	if len(l.aims) > 0 {
 		n := &nemesis.Nemesis{Aims: l.aims, World: l.around, Seed: l.seed}
+		h.during = n.Last
 		disturbing.Go(func() {
 			if broken = n.Run(fuzzing); broken != nil {
 				cancel()
@@ -136,6 +137,7 @@ type hunting struct {
 	row      *fuzzRow
 	name     string
 	began    time.Time
+	during   func() string // nil where no faults are injected
 	suspects []*suspect
 }
 
@@ -236,6 +238,9 @@ func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 		}
 	}
 	s := &suspect{Func: h.fn.Name, Seen: 1, fn: h.fn, inputs: []engine.Input{c.Input}, at: l.spent + time.Since(h.began)}
+	if h.during != nil {
+		s.during = h.during()
+	}
 	if len(found) > 0 {
 		s.found = found[0]
 	}

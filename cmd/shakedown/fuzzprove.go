@@ -111,11 +111,12 @@ func (l *fuzzLab) ways(s *suspect) (ways []way, times []int) {
 	add(2, way{Race: first, Calls: manyCalls})
 	add(2, way{Race: !first, Calls: manyCalls})
 	for _, calls := range []int{1, faultCalls} {
-		for _, acted := range []bool{true, false} {
-			for _, a := range l.aims {
-				if (l.tallies[a.String()].Acted > 0) == acted {
-					add(1, way{Race: first, Calls: calls, Needs: a.String()})
-				}
+		if s.during != "" {
+			add(2, way{Race: first, Calls: calls, Needs: s.during})
+		}
+		for _, a := range l.aims {
+			if l.tallies[a.String()].Acted > 0 && a.String() != s.during {
+				add(1, way{Race: first, Calls: calls, Needs: a.String()})
 			}
 		}
 	}
@@ -247,8 +248,12 @@ func (p *prover) refine(b *fuzzBug) error {
 		tries = min(10, 3*b.Replays/max(1, b.Shown)+1)
 	}
 	var failure error
+	until := time.Now().Add(p.lab.triage / 2) // what is left is for measuring
 	small, done := engine.Minimize(b.input, func(in engine.Input) (yes, more bool) {
 		for range tries {
+			if time.Now().After(until) {
+				return false, false
+			}
 			ok, err := p.shows(in, b.Way)
 			if err != nil {
 				failure = err

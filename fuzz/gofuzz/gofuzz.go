@@ -129,6 +129,7 @@ func Build(ctx context.Context, run engine.Run, o BuildOptions) (Built, error) {
 			return b, nil
 		}
 	}
+	b.Preserved = remembered(o.Cache)
 	for {
 		args := []string{"-o", b.Archive, "-preserve", strings.Join(b.Preserved, ",")}
 		if o.Race {
@@ -151,9 +152,37 @@ func Build(ctx context.Context, run engine.Run, o BuildOptions) (Built, error) {
 		return b, fmt.Errorf("%s: %w", b.Archive, err)
 	}
 	if keep != "" {
-		return b, b.save(keep)
+		return b, errors.Join(b.save(keep), remember(o.Cache, b.Preserved))
 	}
 	return b, nil
+}
+
+// What had to be left uninstrumented once is so at once the next time: finding out costs a
+// build. The standard library's packages do not depend on who imports them, others may.
+const preservedFile = "go-fuzz-preserved"
+
+func remembered(cache string) []string {
+	if cache == "" {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(cache, preservedFile))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(text))
+}
+
+func remember(cache string, preserved []string) error {
+	var std []string
+	for _, p := range preserved {
+		if first, _, _ := strings.Cut(p, "/"); !strings.Contains(first, ".") {
+			std = append(std, p)
+		}
+	}
+	if slices.Equal(std, remembered(cache)) {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(cache, preservedFile), []byte(strings.Join(std, "\n")), 0o600)
 }
 
 var directive = regexp.MustCompile(`(?m)^(?:.*/)?src/(\S+)/[^/\s]+\.go:\d+(?::\d+)?: misplaced compiler directive`)

@@ -12,9 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/shakedown-go/shakedown/fuzz/engine"
 )
+
+// keepTime is how long what was built is kept after it was last asked for.
+const keepTime = 72 * time.Hour
 
 // work is a go.work as the go command prints it.
 type work struct {
@@ -152,7 +156,8 @@ func (b *Built) load(cell string) error {
 		return os.ErrNotExist
 	}
 	*b = kept
-	return nil
+	now := time.Now()
+	return os.Chtimes(cell, now, now)
 }
 
 // save keeps what was built for the next time.
@@ -176,5 +181,16 @@ func (b *Built) save(cell string) error {
 	if err := os.Rename(fresh, cell); err != nil && !exists(cell) {
 		return err
 	}
-	return nil
+	return forget(filepath.Dir(cell))
+}
+
+// forget removes what was built long ago.
+func forget(cache string) error {
+	old, err := filepath.Glob(filepath.Join(cache, "fuzz-*"))
+	for _, dir := range old {
+		if st, statErr := os.Stat(dir); statErr == nil && time.Since(st.ModTime()) > keepTime {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return err
 }

@@ -90,8 +90,17 @@ type Nemesis struct {
 	World harness.World
 	Seed  uint64
 
-	mu      sync.Mutex // guards tallies
+	mu      sync.Mutex // guards the rest
 	tallies map[string]Tally
+	now     string // the aim in force, or the last that was
+}
+
+// Last returns the aim that is in force, or else the last that was, as Aim.String; ""
+// where nothing was injected yet.
+func (n *Nemesis) Last() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.now
 }
 
 // Tallies returns what has been counted, by Aim.String.
@@ -105,14 +114,18 @@ func (n *Nemesis) Tallies() map[string]Tally {
 	return out
 }
 
-// Run injects faults until ctx ends; the last is healed by then. An error says that a fault
-// could not be healed: then it has stopped.
+// Run injects faults until ctx ends; the last is healed by then. They come in rounds, each
+// aim once in a round. An error says that a fault could not be healed: then it has stopped.
 func (n *Nemesis) Run(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(n.Seed, 0x6e656d65736973))
-	for len(n.Aims) > 0 && pause(ctx, span(rng, shortest/2, longest/2)) {
-		a := n.Aims[rng.IntN(len(n.Aims))]
-		d := span(rng, shortest, longest)
-		if err := n.once(ctx, a, d, rng); err != nil {
+	var round []int
+	for len(n.Aims) > 0 && pause(ctx, span(rng, shortest/2, longest/4)) {
+		if len(round) == 0 {
+			round = rng.Perm(len(n.Aims))
+		}
+		a := n.Aims[round[0]]
+		round = round[1:]
+		if err := n.once(ctx, a, span(rng, shortest, longest), rng); err != nil {
 			return err
 		}
 	}
@@ -133,6 +146,9 @@ func (n *Nemesis) once(ctx context.Context, a Aim, d time.Duration, rng *rand.Ra
 		}
 		return nil
 	}
+	n.mu.Lock()
+	n.now = a.String()
+	n.mu.Unlock()
 	pause(ctx, d)
 	err = heal(ctx, inj)
 	t := Tally{Injected: 1}
