@@ -83,10 +83,12 @@ func said(rec *harness.Record) (lines []string, code int) {
 
 // hang names the place where a function stood that took too long.
 func hang(lines []string, p *Package, f Func) harness.Finding {
-	fn := p.ImportPath + "." + f.Name
+	name := p.ImportPath + "." + f.Name
+	fn := name
 	for _, g := range stack.Goroutines(lines) {
-		of := func(c stack.Frame) bool { return c.Func == fn || strings.HasPrefix(c.Func, fn+".") }
-		if slices.ContainsFunc(g.Frames, of) {
+		// A native function itself only waits for the one that it hands to f.Fuzz.
+		calls := func(c stack.Frame) bool { return strings.HasPrefix(c.Func, name+".") || f.Sort == GoFuzz && c.Func == name }
+		if slices.ContainsFunc(g.Frames, calls) {
 			fn = stack.Culprit(p.Module, g.Frames)
 			break
 		}
