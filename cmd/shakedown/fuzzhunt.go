@@ -268,7 +268,7 @@ func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 // spoken reports whether a finding is the function's word and not the engine's own.
 func spoken(f harness.Finding) bool {
 	return f.Detector != "exit" && (f.Detector != "failure" ||
-		!strings.Contains(f.Detail, "race detected during execution") && !strings.Contains(f.Detail, "fuzzing process hung or terminated unexpectedly"))
+		!strings.HasPrefix(f.Signature, "failure: no message") && !strings.Contains(f.Detail, "race detected during execution"))
 }
 
 // name is the signature, or what stands for it where there is none.

@@ -140,6 +140,9 @@ func collect(o Options, res Result, corpus string, given, taken map[string]bool)
 		}
 	}
 	res.Stats.Seeds, res.Stats.Grown = len(given), grown
+	// The engine says how many it has executed up to nine seconds late. What it has found
+	// it has executed.
+	res.Execs = max(res.Execs, int64(grown+len(taken)))
 	res.Stats.Corpus = max(res.Stats.Corpus, len(entries))
 	return res, err
 }

@@ -42,7 +42,7 @@ type Service struct {
 }
 
 // Fuzz says in what environment fuzz functions run. The placeholders are those of
-// Service.Env but for {{listen}} and {{bugs}}.
+// Service.Env but for {{listen}}; {{bugs}} is empty.
 type Fuzz struct {
 	Env map[string]string `yaml:"env"` // on top of child.Environ
 }
