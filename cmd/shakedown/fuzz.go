@@ -222,6 +222,9 @@ func (l *fuzzLab) open(ctx context.Context, do func() error) (err error) {
 		return err
 	}
 	l.aims = nemesis.Aims(chosen, l.around.Target)
+	if len(l.aims) == 0 && l.faults != "all" && l.faults != "none" {
+		return usagef("--faults %s: there is nothing to disturb: no dependency is described that they are for", l.faults)
+	}
 	if len(l.file.Dependencies) > 0 {
 		if err := l.around.Reset(ctx); err != nil {
 			return err

@@ -34,7 +34,6 @@ type fuzzRow struct {
 	Bugs     int           `json:"bugs"`
 	Notes    []string      `json:"notes,omitempty"`
 	Blocked  string        `json:"blocked,omitempty"`
-	cut      bool          // it was not fuzzed for its whole time
 }
 
 // suspect is a failure that an engine reports, until it has been shown in a replay.
@@ -114,7 +113,6 @@ func (l *fuzzLab) hunt(ctx context.Context, fn function.Func, budget time.Durati
 	l.spent += row.Time
 	cancel()
 	disturbing.Wait()
-	row.cut = ctx.Err() != nil
 	err = errors.Join(err, broken, l.save(fn, grown))
 	if len(l.aims) > 0 && ctx.Err() == nil {
 		err = errors.Join(err, l.around.Reset(ctx))
@@ -123,6 +121,7 @@ func (l *fuzzLab) hunt(ctx context.Context, fn function.Func, budget time.Durati
 		return fmt.Errorf("fuzz %s: %w", fn.Name, err)
 	}
 	for _, s := range h.suspects {
+		fmt.Fprintf(l.stderr, "proving %s ...\n", report.Clean(s.name()))
 		if err := l.prove(ctx, s, row); err != nil {
 			return fmt.Errorf("prove %s: %w", s.name(), err)
 		}
@@ -317,6 +316,13 @@ func (l *fuzzLab) seeds(fn function.Func) ([]engine.Input, error) {
 			return nil, err
 		}
 		for _, in := range ins {
+			// Where the types are hidden, those of what is meant for the function are right.
+			if hidden := fn.Types == "" && filepath.Base(filepath.Dir(dir)) != "corpus" && filepath.Base(dir) != "corpus"; !hidden {
+				var ok bool
+				if in, ok = in.As(fn.Types); !ok {
+					continue // the engine would refuse to begin
+				}
+			}
 			if !seen[in.Name()] {
 				seen[in.Name()] = true
 				out = append(out, in)

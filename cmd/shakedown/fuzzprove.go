@@ -71,7 +71,8 @@ func (l *fuzzLab) play(ctx context.Context, fn function.Func, in engine.Input, w
 		return p, err
 	}
 	if len(l.file.Dependencies) > 0 {
-		if err := l.around.Reset(ctx); err != nil {
+		// It has a limit of its own, and a reset that is cut short says less than one late.
+		if err := l.around.Reset(context.WithoutCancel(ctx)); err != nil {
 			return p, err
 		}
 	}
@@ -190,10 +191,7 @@ func (p *prover) show() (*fuzzBug, error) {
 				if !ok {
 					continue
 				}
-				return &fuzzBug{
-					Finding: p.last.found[0], Package: p.lab.pkg.ImportPath, Func: p.s.fn.Name, Sort: p.s.fn.Sort, Way: w, input: in,
-					First: p.s.inputs[0].Size(), Size: in.Size(), Shown: 1, Replays: 1, Seen: p.s.Seen, FirstSeen: p.s.at,
-				}, nil
+				return p.bug(in, w), nil
 			}
 		}
 	}
@@ -201,18 +199,25 @@ func (p *prover) show() (*fuzzBug, error) {
 	if p.want != "" {
 		p.want = ""
 		for _, race := range []bool{p.lab.race, !p.lab.race} {
-			if ok, err := p.shows(p.s.inputs[0], way{Race: race, Calls: 1}); err != nil {
+			w := way{Race: race, Calls: 1}
+			ok, err := p.shows(p.s.inputs[0], w)
+			if err != nil {
 				return nil, err
-			} else if ok {
-				in := p.s.inputs[0]
-				return &fuzzBug{
-					Finding: p.last.found[0], Package: p.lab.pkg.ImportPath, Func: p.s.fn.Name, Sort: p.s.fn.Sort, Way: way{Race: race, Calls: 1}, input: in,
-					First: in.Size(), Size: in.Size(), Shown: 1, Replays: 1, Seen: p.s.Seen, FirstSeen: p.s.at,
-				}, nil
+			}
+			if ok && p.last.found[0].Detector != "hang" {
+				return p.bug(p.s.inputs[0], w), nil
 			}
 		}
 	}
 	return nil, nil
+}
+
+// bug is what the last replay has shown.
+func (p *prover) bug(in engine.Input, w way) *fuzzBug {
+	return &fuzzBug{
+		Finding: p.last.found[0], Package: p.lab.pkg.ImportPath, Func: p.s.fn.Name, Sort: p.s.fn.Sort, Way: w, input: in,
+		First: p.s.inputs[0].Size(), Size: in.Size(), Shown: 1, Replays: 1, Seen: p.s.Seen, FirstSeen: p.s.at,
+	}
 }
 
 // shows runs an input and reports whether it showed what is wanted. The first finding of
@@ -274,7 +279,7 @@ func (p *prover) refine(b *fuzzBug) error {
 			b.Shown, b.Replays = 1, 1
 		}
 	}
-	if failure != nil || b.Way.Needs != "" {
+	if failure != nil || b.Way.Needs != "" || b.Detector == "race" { // which only one build can show
 		return failure
 	}
 	other := count{}

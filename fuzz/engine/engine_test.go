@@ -96,6 +96,28 @@ func TestReadTakesBothFormats(t *testing.T) {
 	}
 }
 
+func TestAnInputAsOtherTypes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		in    Input
+		types string
+		want  Input
+	}{
+		{Input{[]byte("x")}, "[]byte", Input{[]byte("x")}},
+		{Input{[]byte("x")}, "string", Input{"x"}},
+		{Input{"x"}, "[]byte", Input{[]byte("x")}},
+		{Input{"x", byte(1), 'r'}, "string,uint8,int32", Input{"x", byte(1), 'r'}},
+		{Input{"x"}, "string,int", nil},
+		{Input{1}, "int64", nil},
+		{Input{"x"}, "", nil},
+	} {
+		got, ok := tt.in.As(tt.types)
+		if !reflect.DeepEqual(got, tt.want) || ok != (tt.want != nil) {
+			t.Errorf("%v as %q: got %v, %v", tt.in, tt.types, got, ok)
+		}
+	}
+}
+
 func TestMinimizeReachesAFixedPoint(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

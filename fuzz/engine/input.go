@@ -65,6 +65,35 @@ func (in Input) Text() []byte {
 	return b.Bytes()
 }
 
+// As returns the input as one of the given types, as Types has them. One []byte and one
+// string stand for each other.
+func (in Input) As(types string) (Input, bool) {
+	if in.Types() == types {
+		return in, true
+	}
+	raw, ok := in.Raw()
+	switch {
+	case ok && types == "string":
+		return Input{string(raw)}, true
+	case ok && types == "[]byte":
+		return Input{raw}, true
+	}
+	return nil, false
+}
+
+// Types are the types of the values, separated by commas.
+func (in Input) Types() string {
+	var out []string
+	for _, v := range in {
+		name := "[]byte"
+		if _, ok := v.([]byte); !ok {
+			name = fmt.Sprintf("%T", v)
+		}
+		out = append(out, name)
+	}
+	return strings.Join(out, ",")
+}
+
 // Size is how large an input is: the bytes of its texts, and one for each other value.
 func (in Input) Size() int {
 	n := 0

@@ -58,7 +58,12 @@ func (e *Error) Error() string { return e.What + ":\n" + e.Words }
 
 // Install builds the engine below cache, unless it is there.
 func Install(ctx context.Context, run engine.Run, cache string) (Tools, error) {
-	sum := sha256.Sum256(slices.Concat(engineMod, engineSum))
+	// It knows of the language and the library what the toolchain that builds it does.
+	words, ok, err := output(ctx, run, engine.Program{Name: "go", Path: "go", Args: []string{"env", "GOVERSION"}, Env: os.Environ()})
+	if err != nil || !ok {
+		return Tools{}, errors.Join(err, fmt.Errorf("go env: %s", words))
+	}
+	sum := sha256.Sum256(slices.Concat(engineMod, engineSum, []byte(words)))
 	dir := filepath.Join(cache, "go-fuzz-"+hex.EncodeToString(sum[:6]))
 	t := Tools{filepath.Join(dir, "bin", "go-fuzz"), filepath.Join(dir, "bin", "go-fuzz-build")}
 	if exists(t.Fuzz) && exists(t.Build) {
@@ -77,7 +82,7 @@ func Install(ctx context.Context, run engine.Run, cache string) (Tools, error) {
 	}
 	env := append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly", "GO111MODULE=on", "GOTMPDIR="+work)
 	args := []string{"build", "-o", filepath.Join(work, "bin") + string(filepath.Separator), enginePath + "/go-fuzz", enginePath + "/go-fuzz-build"}
-	if words, ok, err := output(ctx, run, engine.Program{Name: "go", Path: "go", Args: args, Env: env, Dir: work}); err != nil {
+	if words, ok, err = output(ctx, run, engine.Program{Name: "go", Path: "go", Args: args, Env: env, Dir: work}); err != nil {
 		return t, err
 	} else if !ok {
 		return t, fmt.Errorf("build go-fuzz:\n%s", words)

@@ -39,6 +39,9 @@ const (
 type Func struct {
 	Name string
 	Sort Sort
+	// Types are those of its input, separated by commas: "[]byte". A native function may
+	// hide them, by handing a variable to f.Fuzz: then it is "".
+	Types string
 }
 
 // Package is a package with fuzz functions.
@@ -61,8 +64,11 @@ func mistake(format string, args ...any) error { return &Error{fmt.Sprintf(forma
 
 // listed is what go list says of a package.
 type listed struct {
-	Dir, ImportPath, Name                        string
-	Module                                       *struct{ Path, Dir, GoVersion string }
+	Dir, ImportPath, Name string
+	Module                *struct {
+		Path, Dir, GoVersion string
+		Main                 bool
+	}
 	GoFiles, CgoFiles, TestGoFiles, XTestGoFiles []string
 	Error                                        *struct{ Err string }
 }
@@ -106,6 +112,8 @@ func Discover(ctx context.Context, path string) (*Package, error) {
 			return nil, mistake("%s: %s", path, l.Error.Err)
 		case l.Module == nil:
 			return nil, mistake("%s: the package is in no module: make it one with go mod init", path)
+		case !l.Module.Main:
+			return nil, mistake("%s: the package belongs to the module %s, which is a dependency here: name a directory of that module's source", path, l.Module.Path)
 		}
 		if l.Dir, err = filepath.EvalSymlinks(l.Dir); err != nil {
 			return nil, err
@@ -165,9 +173,10 @@ func functions(file string, sort Sort) ([]Func, error) {
 		}
 		param, results := fn.Type.Params.List[0].Type, fn.Type.Results
 		switch {
-		case sort == GoFuzz && bytesType(param) && results.NumFields() == 1 && isIdent(results.List[0].Type, "int"),
-			sort == Native && testing != "" && results.NumFields() == 0 && pointerToF(param, testing):
-			out = append(out, Func{fn.Name.Name, sort})
+		case sort == GoFuzz && bytesType(param) && results.NumFields() == 1 && isIdent(results.List[0].Type, "int"):
+			out = append(out, Func{fn.Name.Name, sort, "[]byte"})
+		case sort == Native && testing != "" && results.NumFields() == 0 && pointerTo(param, testing, "F"):
+			out = append(out, Func{fn.Name.Name, sort, inputTypes(fn)})
 		}
 	}
 	return out, nil
@@ -193,17 +202,66 @@ func bytesType(e ast.Expr) bool {
 	return ok && a.Len == nil && isIdent(a.Elt, "byte", "uint8")
 }
 
-// pointerToF reports whether a type is *testing.F, where testing has that name.
-func pointerToF(e ast.Expr, testing string) bool {
+// inputTypes returns the types of the function literal that a native function hands to
+// f.Fuzz, without its *testing.T.
+func inputTypes(fn *ast.FuncDecl) string {
+	found := ""
+	if fn.Body == nil {
+		return ""
+	}
+	ast.Inspect(fn.Body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) != 1 {
+			return true
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		lit, isLit := call.Args[0].(*ast.FuncLit)
+		if !ok || !isLit || sel.Sel.Name != "Fuzz" {
+			return true
+		}
+		var types []string
+		for _, p := range lit.Type.Params.List {
+			name := "[]byte"
+			if id, ok := p.Type.(*ast.Ident); ok {
+				name = canonical(id.Name)
+			} else if !bytesType(p.Type) {
+				name = "*"
+			}
+			for range max(1, len(p.Names)) {
+				types = append(types, name)
+			}
+		}
+		if len(types) > 1 && types[0] == "*" && !slices.Contains(types[1:], "*") {
+			found = strings.Join(types[1:], ",")
+		}
+		return false
+	})
+	return found
+}
+
+// canonical is the one name of a type that has two.
+func canonical(name string) string {
+	switch name {
+	case "byte":
+		return "uint8"
+	case "rune":
+		return "int32"
+	}
+	return name
+}
+
+// pointerTo reports whether a type is a pointer to one of package testing, where that has
+// this name.
+func pointerTo(e ast.Expr, testing, name string) bool {
 	star, ok := e.(*ast.StarExpr)
 	if !ok {
 		return false
 	}
 	if testing == "." {
-		return isIdent(star.X, "F")
+		return isIdent(star.X, name)
 	}
 	sel, ok := star.X.(*ast.SelectorExpr)
-	return ok && isIdent(sel.X, testing) && sel.Sel.Name == "F"
+	return ok && isIdent(sel.X, testing) && sel.Sel.Name == name
 }
 
 // Select keeps the functions of that name; "" keeps all.

@@ -59,13 +59,33 @@ func FuzzÉ(f *tst.F)               {}
 	}
 }
 
+func TestTypesOfANativeFunction(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		"f.Fuzz(func(t *testing.T, a, b string, c byte, _ rune, d []uint8, e float64) {})": "string,string,uint8,int32,[]byte,float64",
+		"f.Add(1); if true { f.Fuzz(func(_ *testing.T, b bool) {}) }":                      "bool",
+		"f.Fuzz(variable)": "",
+		"f.Fuzz(func(t *testing.T, x map[int]int) {})": "",
+		"f.Add(1)": "",
+	} {
+		file := filepath.Join(t.TempDir(), "x_test.go")
+		if err := os.WriteFile(file, []byte("package x\n\nimport \"testing\"\n\nfunc FuzzX(f *testing.F) {\n"+body+"\n}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := functions(file, Native)
+		if err != nil || len(got) != 1 || got[0].Types != want {
+			t.Errorf("%s: got %+v, %v; want %q", body, got, err, want)
+		}
+	}
+}
+
 func TestDiscover(t *testing.T) {
 	t.Parallel()
 	p, err := Discover(t.Context(), filepath.Join(samples, "frames"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Func{{"FuzzDecode", Native}, {"FuzzFrame", GoFuzz}}; !slices.Equal(p.Funcs, want) || p.Module != "example.com/frames" || p.ImportPath != "example.com/frames" {
+	if want := []Func{{"FuzzDecode", Native, "[]byte"}, {"FuzzFrame", GoFuzz, "[]byte"}}; !slices.Equal(p.Funcs, want) || p.Module != "example.com/frames" || p.ImportPath != "example.com/frames" {
 		t.Errorf("got %+v", p)
 	}
 	if got, err := p.Select("FuzzFrame"); err != nil || len(got) != 1 || got[0].Sort != GoFuzz {
@@ -75,7 +95,7 @@ func TestDiscover(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// Nothing but a file for go-fuzz.
-	if p, err = Discover(t.Context(), filepath.Join(samples, "router")); err != nil || !slices.Equal(p.Funcs, []Func{{"FuzzRequest", GoFuzz}}) {
+	if p, err = Discover(t.Context(), filepath.Join(samples, "router")); err != nil || !slices.Equal(p.Funcs, []Func{{"FuzzRequest", GoFuzz, "[]byte"}}) {
 		t.Errorf("got %+v, %v", p, err)
 	}
 }
@@ -344,7 +364,7 @@ exit status 66`
 		"hang":  {"program hanged (timeout 10 seconds)\n\nSIGABRT: abort\nPC=0x1 m=0 sigcode=0\n" + trace, "hang: example.com/m/y.Parse"},
 		"exit":  {"exit status 3", "exit: code 2: example.com/m/x.FuzzX"},
 	} {
-		if got := strings.Join(signatures(Judge(p, Func{"FuzzX", GoFuzz}, nil, strings.Split(tt.said, "\n"))), "; "); got != tt.want {
+		if got := strings.Join(signatures(Judge(p, Func{Name: "FuzzX", Sort: GoFuzz}, nil, strings.Split(tt.said, "\n"))), "; "); got != tt.want {
 			t.Errorf("%s: got %q, want %q", name, got, tt.want)
 		}
 	}

@@ -87,7 +87,9 @@ func hang(lines []string, p *Package, f Func) harness.Finding {
 	fn := name
 	for _, g := range stack.Goroutines(lines) {
 		// A native function itself only waits for the one that it hands to f.Fuzz.
-		calls := func(c stack.Frame) bool { return strings.HasPrefix(c.Func, name+".") || f.Sort == GoFuzz && c.Func == name }
+		calls := func(c stack.Frame) bool {
+			return strings.HasPrefix(c.Func, name+".") || f.Sort == GoFuzz && c.Func == name
+		}
 		if slices.ContainsFunc(g.Frames, calls) {
 			fn = stack.Culprit(p.Module, g.Frames)
 			break

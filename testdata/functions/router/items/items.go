@@ -65,7 +65,7 @@ func (s *Server) note(id string) {
 }
 
 // shelves says what is where.
-var shelves = [8]string{"a", "b", "c", "d", "e", "f", "g", "h"}
+var shelves = [2]string{"left", "right"}
 
 func (s *Server) reserve(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.FormValue("n"))
