@@ -79,6 +79,13 @@ func (p *progress) tick(r *campaign.Result) {
 	p.line, p.at = report.Progress(r, p.budget), time.Now()
 }
 
+// say is told how far something is that is no campaign.
+func (p *progress) say(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.line, p.at = line, time.Now()
+}
+
 func (p *progress) print(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -23,6 +23,10 @@ var (
 	spaces        = regexp.MustCompile(`\s+`)
 )
 
+// Kind is a message as part of a signature: without numbers, addresses, quoted strings, and
+// without what the calls of the record sent.
+func Kind(rec *harness.Record, msg string) string { return kind(msg, sentValues(rec)) }
+
 // kind turns a message into what is the same in every run: without numbers, addresses,
 // quoted strings, and without what the calls sent.
 func kind(msg string, sent []string) string {

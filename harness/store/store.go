@@ -89,6 +89,19 @@ func (r *Run) Put(b harness.Bug, rec *harness.Record) error {
 	return nil
 }
 
+// Keep writes files beside what is known of the bug with that signature. Each of them is
+// complete or absent.
+func (r *Run) Keep(signature string, files map[string][]byte) error {
+	dir := r.BugDir(signature)
+	err := os.MkdirAll(dir, 0o755)
+	for name, data := range files {
+		if err == nil {
+			err = write(filepath.Join(dir, name), data)
+		}
+	}
+	return err
+}
+
 // Discard removes the directory of a run in which nothing was done, and the directory
 // that it stands in if that is now empty.
 func (r *Run) Discard() error {

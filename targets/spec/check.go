@@ -27,7 +27,10 @@ var (
 
 // checker finds what is wrong with a file that has the right form. It stops at the first
 // mistake.
-type checker struct{ f *File }
+type checker struct {
+	f         *File
+	functions bool // there need be no service
+}
 
 func (c *checker) fail(path []string, format string, args ...any) error {
 	return c.f.Mistake(path, format, args...)
@@ -71,8 +74,13 @@ func locate(n ast.Node, path []string) *token.Token {
 }
 
 func (c *checker) check() error {
-	if err := c.service(); err != nil {
-		return err
+	if !c.functions {
+		if c.f.Fuzz != nil && c.f.Service.Build == "" && len(c.f.API.Ops) == 0 {
+			return c.fail([]string{"fuzz"}, "this describes fuzz functions and no service: shakedown fuzz takes it")
+		}
+		if err := c.service(); err != nil {
+			return err
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.f.Dependencies)) {
 		if err := c.dependency(name, c.f.Dependencies[name]); err != nil {
@@ -80,6 +88,9 @@ func (c *checker) check() error {
 		}
 	}
 	if err := c.links(c.f.Links); err != nil {
+		return err
+	}
+	if err := c.fuzz(); err != nil || c.functions {
 		return err
 	}
 	if c.f.document() == "" && len(c.f.API.Ops) == 0 {
@@ -168,6 +179,24 @@ func (c *checker) source(s Service) error {
 	// Anything else could be read as a flag of the go command.
 	case s.Build != "." && !strings.HasPrefix(s.Build, "./") && !strings.HasPrefix(s.Build, "../"):
 		return c.fail([]string{"service", "build"}, "%q is not a path from this directory: it begins with ./", s.Build)
+	}
+	return nil
+}
+
+// fuzz checks the environment of fuzz functions.
+func (c *checker) fuzz() error {
+	section, env := "service", c.f.Service.Env
+	if c.f.Fuzz != nil {
+		section, env = "fuzz", c.f.Fuzz.Env
+	}
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		path := []string{section, "env", key}
+		if section == "fuzz" && slices.Contains(placeholders(env[key]), "listen") {
+			return c.fail(path, "{{listen}} is the address of a service: a fuzz function has none")
+		}
+		if err := c.text(path, env[key]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

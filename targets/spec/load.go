@@ -25,7 +25,13 @@ const (
 
 // Load reads a description. Path is the file, or a directory that holds shakedown.yaml or
 // shakedown.yml. Its errors are of type *Error.
-func Load(path string) (*File, error) {
+func Load(path string) (*File, error) { return load(path, false) }
+
+// LoadFunctions reads a description for the fuzz functions of a module: neither a service
+// nor an api need be described, and what is wrong with them is not looked for.
+func LoadFunctions(path string) (*File, error) { return load(path, true) }
+
+func load(path string, functions bool) (*File, error) {
 	file, err := Find(path)
 	if err != nil {
 		return nil, err
@@ -39,7 +45,7 @@ func Load(path string) (*File, error) {
 	if err != nil {
 		return nil, &Error{File: file, Msg: reason(err)}
 	}
-	f, err := Parse(file, b)
+	f, err := parse(file, b, functions)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +53,7 @@ func Load(path string) (*File, error) {
 		return nil, &Error{File: file, Msg: err.Error()}
 	}
 	f.Dir = filepath.Dir(f.Path)
-	if err := (&checker{f}).files(); err != nil {
+	if err := (&checker{f, functions}).files(); err != nil {
 		return nil, err
 	}
 	if f.document() != "" {
@@ -90,7 +96,9 @@ func reason(err error) string {
 
 // Parse reads the text of a description; name stands for the file in errors, which are
 // of type *Error. It does not look for the files that the description names.
-func Parse(name string, b []byte) (f *File, err error) {
+func Parse(name string, b []byte) (f *File, err error) { return parse(name, b, false) }
+
+func parse(name string, b []byte, functions bool) (f *File, err error) {
 	if len(b) > maxBytes {
 		return nil, &Error{File: name, Msg: fmt.Sprintf("the file is larger than %d bytes", maxBytes)}
 	}
@@ -122,7 +130,7 @@ func Parse(name string, b []byte) (f *File, err error) {
 		return nil, src.adopt(err)
 	}
 	f.src, f.root = src, root
-	if err := (&checker{f}).check(); err != nil {
+	if err := (&checker{f, functions}).check(); err != nil {
 		return nil, err
 	}
 	return f, nil

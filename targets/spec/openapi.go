@@ -63,7 +63,7 @@ func (f *File) readDocument() error {
 			}
 		}
 	}
-	if err := (&checker{f}).api(); err != nil {
+	if err := (&checker{f: f}).api(); err != nil {
 		return err
 	}
 	if len(f.API.Ops) == 0 {

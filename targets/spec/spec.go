@@ -4,6 +4,7 @@ package spec
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -23,6 +24,9 @@ type File struct {
 	API          API                   `yaml:"api"`
 	// OpenAPI is short for API.OpenAPI.
 	OpenAPI string `yaml:"openapi"`
+	// Fuzz is for the fuzz functions of the module: a file that has it needs neither
+	// Service nor API.
+	Fuzz *Fuzz `yaml:"fuzz"`
 	// Allow lists hosts other than loopback that a dependency may be at, and a toxiproxy,
 	// and that Service.Env and Service.Args may lead to.
 	Allow []string `yaml:"allow"`
@@ -60,6 +64,28 @@ const DefaultTimeout = Duration(2 * time.Second)
 
 // Source names what the service is made of.
 func (s Service) Source() string { return cmp.Or(s.Build, s.Image, s.Dockerfile) }
+
+// Fuzz says in what environment fuzz functions run. The placeholders are those of
+// Service.Env but for {{listen}}; {{bugs}} is empty.
+type Fuzz struct {
+	Env map[string]string `yaml:"env"` // on top of child.Environ
+}
+
+// FuzzEnv returns the environment of fuzz functions: Fuzz.Env, or else what of Service.Env
+// makes sense without a service. Value is asked for placeholders, as by Fill.
+func (f *File) FuzzEnv(value func(name string) string) map[string]string {
+	env := f.Service.Env
+	if f.Fuzz != nil {
+		env = f.Fuzz.Env
+	}
+	out := map[string]string{}
+	for key, text := range env {
+		if !slices.Contains(placeholders(text), "listen") {
+			out[key] = Fill(text, value)
+		}
+	}
+	return out
+}
 
 // Dependency is one store behind a link.
 type Dependency struct {

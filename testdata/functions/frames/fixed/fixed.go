@@ -1,0 +1,2 @@
+// Package fixed fuzzes the decoder of frames without its mistake.
+package fixed

@@ -1,0 +1,2 @@
+// Package frames fuzzes the decoder of frames, with its mistake.
+package frames

@@ -1,0 +1,2 @@
+// Package fixed fuzzes the lookup of prices without its mistake.
+package fixed

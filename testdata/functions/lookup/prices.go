@@ -1,0 +1,2 @@
+// Package lookup fuzzes the lookup of prices, with its mistake.
+package lookup

@@ -1,0 +1,23 @@
+package items
+
+import (
+	"bufio"
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+)
+
+// Fuzz has a server answer one request, as it stands on the wire. It is worth more where
+// that was answered well.
+func Fuzz(b Bugs, data []byte) int {
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
+	if err != nil {
+		return 0
+	}
+	w := httptest.NewRecorder()
+	New(b).Handler().ServeHTTP(w, r)
+	if w.Code >= 400 {
+		return 0
+	}
+	return 1
+}
