@@ -39,7 +39,7 @@ func New(ctx context.Context, url string, on bugs.Set) (*Store, error) {
 		return nil, err
 	}
 	cfg.MinConns = 2
-	cfg.MaxConns = 16
+	cfg.MaxConns = 64
 	cfg.MaxConnIdleTime = 30 * time.Second
 	cfg.HealthCheckPeriod = time.Second
 	// A broken connection is found out by using it, see twice: a ping costs a round trip.

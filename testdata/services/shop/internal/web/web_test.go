@@ -214,7 +214,7 @@ func TestOrderJourney(t *testing.T) {
 	if _, body := ask(t, base, "GET /search?q=BOO", "", "", ""); !strings.Contains(body, `"sku":"ebook"`) || strings.Contains(body, "mug") {
 		t.Errorf("found: %s", body)
 	}
-	for range 20 { // more than there are connections
+	for range 70 { // more than there are connections
 		if status, body := ask(t, base, "GET /search?q=e", "", "", ""); status != 422 {
 			t.Fatalf("a search that finds too much: %d %s", status, body)
 		}
@@ -345,7 +345,7 @@ func TestPlantedConnLeak(t *testing.T) {
 	t.Parallel()
 	url, addr := stores(t)
 	base := shop(t, url, addr, bugs.ConnLeak)
-	for range 16 { // as many as there are
+	for range 64 { // as many as there are
 		if status, body := ask(t, base, "GET /search?q=e", "", "", ""); status != 422 {
 			t.Fatalf("search: %d %s", status, body)
 		}
