@@ -66,9 +66,9 @@ type System struct {
 
 // Open builds the service and brings up its dependencies, both at once. What is wrong
 // with the description is a *spec.Error, what is wrong with the service's source a
-// *gobuild.Error or a *container.BuildError, a rung that cannot be had a *RungError; one that wraps ctx's own says
-// that it was interrupted. The caller closes the system. What harnesses that have died left
-// on this machine is swept away.
+// *gobuild.Error or a *container.BuildError, a rung that cannot be had a *RungError; one that
+// wraps ctx's own says that it was interrupted. The caller closes the system. What harnesses
+// that have died left on this machine is swept away.
 func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
 	s := &System{file: f, opts: o}
 	if o.Bugs != "" && !f.Service.Uses("bugs") {

@@ -30,7 +30,7 @@ func Surround(ctx context.Context, f *spec.File, o Options) (*Surroundings, erro
 		return nil, errors.Join(err, s.Close(ctx))
 	}
 	parent := scratchParent()
-	sweep(parent)
+	sweep(ctx, parent)
 	var err error
 	if s.scratch, err = newScratch(parent); err != nil {
 		return fail(err)
@@ -38,10 +38,13 @@ func Surround(ctx context.Context, f *spec.File, o Options) (*Surroundings, erro
 	if err := s.choose(ctx); err != nil {
 		return fail(err)
 	}
+	if err := s.engage(); err != nil {
+		return fail(err)
+	}
 	if s.env, err = bringUp(ctx, s.deps, s.scratch.dir, s.tap.emit); err != nil {
 		return fail(err)
 	}
-	s.describe()
+	s.describe(built{})
 	t := s.Target
 	t.Procs = t.Procs[1:] // without the service
 	t.Caps = 0
@@ -76,8 +79,8 @@ func (s *Surroundings) Link(name string) (harness.Link, error) {
 
 // Proc implements harness.World.
 func (s *Surroundings) Proc(name string) (harness.Proc, error) {
-	if store, ok := s.s.env.stores[name]; ok {
-		return store.Proc()
+	if _, ok := s.s.env.stores[name]; ok {
+		return s.s.env.proc(name)
 	}
 	return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(s.Target.Procs))
 }
