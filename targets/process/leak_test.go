@@ -154,7 +154,7 @@ func writeGolden(t *testing.T, s *System, rec *harness.Record, file, words strin
 			for _, arg := range e.Args {
 				header += " " + arg.Key + "=" + arg.Value.String()
 			}
-			add(header, strings.ReplaceAll(e.Text, s.Binary.Dir, "/src/leaks")+"\n")
+			add(header, strings.ReplaceAll(e.Text, s.maker.(*binary).made.Dir, "/src/leaks")+"\n")
 		case e.Kind == harness.Output:
 			add("output "+e.Name+" "+e.Lane, e.Text+"\n")
 		default:
