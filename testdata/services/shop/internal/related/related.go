@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	patience = 300 * time.Millisecond // from then on callers do without
-	most     = 4                      // who find out at the same time
+	patience = 250 * time.Millisecond // from then on callers do without
+	most     = 2                      // who find out at the same time
 )
 
 // Finder finds related items.
