@@ -253,10 +253,13 @@ func (l *Link) renew() error {
 	return err
 }
 
+// prefix is what the names of our proxies begin with.
+const prefix = "shakedown-"
+
 // fresh makes a proxy with the toxics in force. Nothing passes it yet, so that none of its
 // calls has anything to wait for.
 func (l *Link) fresh() (proxy, error) {
-	name := "shakedown-" + l.name + "-" + strings.ToLower(rand.Text()[:10])
+	name := prefix + l.name + "-" + strings.ToLower(rand.Text()[:10])
 	p, err := bounded(func() (proxy, error) {
 		return l.engine.create(name, l.engine.listen, l.back.Addr())
 	})

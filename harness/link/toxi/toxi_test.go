@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
+	client "github.com/Shopify/toxiproxy/v2/client"
 	"github.com/Shopify/toxiproxy/v2/toxics"
 	"github.com/rs/zerolog"
 
@@ -621,6 +624,33 @@ func TestRemoteThatIsNotThere(t *testing.T) {
 	defer other.Close()
 	if _, err := Remote(other.URL); err == nil || !strings.Contains(err.Error(), "toxiproxy at "+other.URL) {
 		t.Errorf("another server: %v", err)
+	}
+}
+
+func TestLeftoversAreSweptAway(t *testing.T) {
+	t.Parallel()
+	at := api(t)
+	c := client.NewClient(at)
+	alive := serve(t, echo)
+	for name, upstream := range map[string]string{
+		"shakedown-db-dead": "127.0.0.1:1", "shakedown-db-alive": alive, "shakedown-db-elsewhere": "127.0.0.2:1", "mine": "127.0.0.1:1",
+	} {
+		if _, err := c.CreateProxy(name, "127.0.0.1:0", upstream); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Remote(at); err != nil {
+		t.Fatal(err)
+	}
+	left, err := c.Proxies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range left {
+		defer p.Delete()
+	}
+	if got := slices.Sorted(maps.Keys(left)); !slices.Equal(got, []string{"mine", "shakedown-db-alive", "shakedown-db-elsewhere"}) {
+		t.Errorf("there are %q", got)
 	}
 }
 
