@@ -35,8 +35,8 @@ type force struct {
 	toxic  harness.Toxic
 	parts  []toxic
 	down   bool // the proxy is stopped
-	before mark // taken before it was put in force
-	after  mark // ... and when that was done
+	before mark // taken before it was put in force: from here on it ends connections
+	after  mark // ... and when that was done: from here on nothing passes untouched
 	final  atomic.Pointer[mark]
 }
 
@@ -94,7 +94,7 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	f := &force{toxic: t, parts: parts, down: down, before: l.mark()}
 	if err := l.put(f); err != nil {
 		l.engine.gaveUp(fmt.Sprintf("link %s: %v", l.name, err))
-		return fail(errors.Join(fmt.Errorf("%w: its proxy was given up with the connections through it", err), l.renew()))
+		return fail(errors.Join(fmt.Errorf("%w: its proxy was given up with the connections through it", err), l.renew(errors.Is(err, errHung))))
 	}
 	f.after = l.mark()
 	l.inForce = append(l.inForce, f)
@@ -116,6 +116,7 @@ func (l *Link) clash(parts []toxic) error {
 func (l *Link) put(f *force) error {
 	p := l.proxy // a call that hangs outlives its turn as l.proxy
 	if f.down && !l.down() {
+		l.front.SetUpstream(nowhere) // who knows who listens at the proxy's address meanwhile
 		return do(p.stop)
 	}
 	for _, t := range f.parts {
@@ -155,7 +156,7 @@ func (l *Link) lift(f *force) error {
 	later := slices.Clone(l.inForce[i+1:])
 	l.inForce = slices.Delete(l.inForce, i, i+1)
 	if l.proxy == nil {
-		return l.renew()
+		return l.renew(false)
 	}
 	if err := l.take(f, later); err != nil {
 		why := fmt.Sprintf("link %s: %v", l.name, err)
@@ -163,7 +164,7 @@ func (l *Link) lift(f *force) error {
 		if l.engine.Say != nil {
 			l.engine.Say(why + ": its proxy was given up with the connections through it")
 		}
-		return l.renew()
+		return l.renew(errors.Is(err, errHung))
 	}
 	return nil
 }
@@ -175,7 +176,11 @@ func (l *Link) lift(f *force) error {
 func (l *Link) take(f *force, later []*force) error {
 	p := l.proxy
 	if f.down && !l.down() {
-		return do(p.start)
+		if err := do(p.start); err != nil {
+			return fmt.Errorf("start the proxy again: %w", err)
+		}
+		l.front.SetUpstream(l.at(p))
+		return nil
 	}
 	for _, stream := range streams(f.toxic.Dir) {
 		own, others := on(stream, f), on(stream, later...)
@@ -219,7 +224,7 @@ func (l *Link) Reset() error {
 		errs = append(errs, l.lift(l.inForce[len(l.inForce)-1]))
 	}
 	if l.proxy == nil && !l.closed {
-		errs = append(errs, l.renew())
+		errs = append(errs, l.renew(false))
 	}
 	if l.proxy != nil { // what went wrong on the way is mended
 		return nil
@@ -227,17 +232,21 @@ func (l *Link) Reset() error {
 	return errors.Join(errs...)
 }
 
+// nowhere is an address at which nothing listens.
+const nowhere = "127.0.0.1:1"
+
 // renew puts a new proxy with the toxics in force in the place of the one that there is, if
-// any, and resets what passes through that one. The caller holds l.mu.
-func (l *Link) renew() error {
+// any, and resets what passes through that one. Hung says that a call of it has not returned.
+// The caller holds l.mu.
+func (l *Link) renew(hung bool) error {
 	old := l.proxy
 	fresh, err := l.fresh()
 	l.proxy = fresh
-	to := "127.0.0.1:1" // nothing listens there
-	if fresh != nil {
-		to = l.at(fresh)
+	if fresh != nil && !l.down() {
+		l.front.SetUpstream(l.at(fresh))
+	} else {
+		l.front.SetUpstream(nowhere)
 	}
-	l.front.SetUpstream(to)
 	if old == nil {
 		return err
 	}
@@ -249,14 +258,17 @@ func (l *Link) renew() error {
 		}
 		err = errors.Join(err, resetting)
 	}
-	go old.end(true) // it may never return, and nobody waits for it
+	go old.end(hung) // it may never return, and nobody waits for it
 	return err
 }
+
+// prefix is what the names of our proxies begin with.
+const prefix = "shakedown-"
 
 // fresh makes a proxy with the toxics in force. Nothing passes it yet, so that none of its
 // calls has anything to wait for.
 func (l *Link) fresh() (proxy, error) {
-	name := "shakedown-" + l.name + "-" + strings.ToLower(rand.Text()[:10])
+	name := prefix + l.name + "-" + strings.ToLower(rand.Text()[:10])
 	p, err := bounded(func() (proxy, error) {
 		return l.engine.create(name, l.engine.listen, l.back.Addr())
 	})
@@ -277,7 +289,7 @@ func (l *Link) fresh() (proxy, error) {
 		return nil
 	}
 	if err := do(set); err != nil {
-		go p.end(true)
+		go p.end(errors.Is(err, errHung))
 		return nil, fmt.Errorf("a new proxy does not take the toxics: %w", err)
 	}
 	return p, nil

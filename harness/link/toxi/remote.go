@@ -2,10 +2,13 @@ package toxi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"syscall"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2/client"
 )
@@ -34,6 +37,7 @@ func Remote(api string) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("toxiproxy at %s: %w", api, err)
 	}
+	sweep(c, own)
 	e := &Engine{version: is.Version, host: u.Hostname(), own: own, listen: "0.0.0.0:0", remote: true}
 	if ip := net.ParseIP(own); ip != nil && ip.IsLoopback() {
 		e.listen = "127.0.0.1:0"
@@ -47,6 +51,28 @@ func Remote(api string) (*Engine, error) {
 		return &remote{p}, nil
 	}
 	return e, nil
+}
+
+// sweep deletes the proxies that harnesses of this machine have left there which were killed:
+// nobody listens where they lead. It is best effort; a toxiproxy in which a proxy hangs does
+// not list any, and must not be asked to delete one.
+func sweep(c *toxiproxy.Client, own string) {
+	all, err := bounded(c.Proxies)
+	if err != nil {
+		return
+	}
+	for name, p := range all {
+		host, _, err := net.SplitHostPort(p.Upstream)
+		if err != nil || host != own || !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		dead, err := net.DialTimeout("tcp", p.Upstream, limit)
+		if err == nil {
+			dead.Close()
+		} else if errors.Is(err, syscall.ECONNREFUSED) && do(p.Delete) != nil {
+			return
+		}
+	}
 }
 
 // toward returns the address of this machine from which a URL's host is reached, and at which

@@ -127,7 +127,7 @@ func (e *Engine) Listen(name, upstream string) (*Link, error) {
 }
 
 func (l *Link) open(upstream string) (err error) {
-	nowhere := "127.0.0.1:1" // until it is known that toxiproxy leads to us
+	// The dependency comes in when it is known that toxiproxy leads to us.
 	if l.back, err = link.ListenOn(l.engine.own, l.name, nowhere); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (l *Link) open(upstream string) (err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.renew(); err != nil {
+	if err := l.renew(false); err != nil {
 		return err
 	}
 	if l.engine.remote {

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
+	client "github.com/Shopify/toxiproxy/v2/client"
 	"github.com/Shopify/toxiproxy/v2/toxics"
 	"github.com/rs/zerolog"
 
@@ -81,9 +84,15 @@ func flood(c net.Conn) {
 // api starts a toxiproxy with its HTTP API and returns that one's URL.
 func api(t testing.TB) string {
 	t.Helper()
+	return apiOn(t, "127.0.0.1")
+}
+
+// apiOn is api on another address of this machine.
+func apiOn(t testing.TB, host string) string {
+	t.Helper()
 	zerolog.SetGlobalLevel(zerolog.Disabled)
 	s := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,6 +409,32 @@ func TestDown(t *testing.T) {
 	})
 }
 
+// While a proxy is stopped, somebody else can take its port.
+func TestPortThatIsTaken(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		down := disturb(t, l, harness.Toxic{Refuse: true, Close: true})
+		taken, err := net.Listen("tcp", l.proxy.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close()
+		refused(t, l.Addr())
+		lag := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: 20 * time.Millisecond})
+		heal(t, down)
+		start := time.Now()
+		roundTrip(t, dial(t, l.Addr()), "hello")
+		if took := time.Since(start); took < 20*time.Millisecond {
+			t.Errorf("the toxic that is in force is gone: a round trip took %s", took)
+		}
+		heal(t, lag)
+		if notes := strings.Join(e.Notes(), ""); !strings.Contains(notes, "link dep: start the proxy again: ") {
+			t.Errorf("notes %q", notes)
+		}
+	})
+}
+
 func TestResetHealsEverything(t *testing.T) {
 	t.Parallel()
 	engines(t, func(t *testing.T, e *Engine) {
@@ -517,8 +552,8 @@ func stalled(t *testing.T, l *Link) *net.TCPConn {
 func hang(t *testing.T, l *Link, prepare func() (call func() error)) error {
 	t.Helper()
 	for range 10 {
-		lost := l.engine.lost
 		call := prepare()
+		lost := l.engine.lost
 		c := stalled(t, l)
 		done := make(chan error, 1)
 		start := time.Now()
@@ -568,12 +603,13 @@ func TestHangIsSurvived(t *testing.T) {
 		// While one is added: an error of that injection.
 		busy := dial(t, was)
 		roundTrip(t, busy, "e")
+		var survived harness.Injection
 		err := hang(t, l, func() func() error {
-			return func() error {
-				inj, err := l.Disturb(t.Context(), harness.Toxic{Dir: harness.Down, Delay: time.Millisecond})
-				if err == nil {
-					err = inj.Heal(t.Context())
-				}
+			if survived.Heal != nil {
+				heal(t, survived)
+			}
+			return func() (err error) {
+				survived, err = l.Disturb(t.Context(), harness.Toxic{Dir: harness.Down, Delay: time.Millisecond})
 				return err
 			}
 		})
@@ -602,11 +638,11 @@ func TestHangIsSurvived(t *testing.T) {
 		roundTrip(t, dial(t, was), "e")
 		mu.Lock()
 		defer mu.Unlock()
-		if len(said) != 1 || !strings.Contains(said[0], "remove bandwidth: toxiproxy hangs") {
-			t.Errorf("said %q, want the removal that hung", said)
+		if len(said) == 0 || !strings.Contains(said[len(said)-1], "remove bandwidth: toxiproxy hangs") {
+			t.Errorf("said %q, want the removal that hung at last", said)
 		}
 		notes := strings.Join(e.Notes(), "\n")
-		if !strings.Contains(notes, "given up: 2, the first for this: link dep: add latency: toxiproxy hangs") {
+		if !strings.Contains(notes, "the first for this: link dep: ") || !strings.Contains(notes, "toxiproxy hangs: no answer within 2s") {
 			t.Errorf("notes %q", notes)
 		}
 	})
@@ -621,6 +657,33 @@ func TestRemoteThatIsNotThere(t *testing.T) {
 	defer other.Close()
 	if _, err := Remote(other.URL); err == nil || !strings.Contains(err.Error(), "toxiproxy at "+other.URL) {
 		t.Errorf("another server: %v", err)
+	}
+}
+
+func TestLeftoversAreSweptAway(t *testing.T) {
+	t.Parallel()
+	at := api(t)
+	c := client.NewClient(at)
+	alive := serve(t, echo)
+	for name, upstream := range map[string]string{
+		"shakedown-db-dead": "127.0.0.1:1", "shakedown-db-alive": alive, "shakedown-db-elsewhere": "127.0.0.2:1", "mine": "127.0.0.1:1",
+	} {
+		if _, err := c.CreateProxy(name, "127.0.0.1:0", upstream); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Remote(at); err != nil {
+		t.Fatal(err)
+	}
+	left, err := c.Proxies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range left {
+		defer p.Delete()
+	}
+	if got := slices.Sorted(maps.Keys(left)); !slices.Equal(got, []string{"mine", "shakedown-db-alive", "shakedown-db-elsewhere"}) {
+		t.Errorf("there are %q", got)
 	}
 }
 
@@ -657,6 +720,39 @@ func TestRemoteThatGoesAway(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Errorf("close: %v", err)
+	}
+}
+
+// A remote at another address than loopback, as that of a container, leads back to the
+// address from which it is reached.
+func TestRemoteAtAnotherAddress(t *testing.T) {
+	t.Parallel()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(addrs, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.To4() != nil && !n.IP.IsLoopback()
+	})
+	if i < 0 {
+		t.Skip("this machine has no address but loopback")
+	}
+	host := addrs[i].(*net.IPNet).IP.String()
+	e, err := Remote(apiOn(t, host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t, e, serve(t, echo))
+	inj := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: 20 * time.Millisecond})
+	start := time.Now()
+	roundTrip(t, dial(t, l.Addr()), "hello")
+	if took := time.Since(start); took < 20*time.Millisecond || inj.Acted() != 5 {
+		t.Errorf("a round trip took %s, and the toxic touched %d bytes", took, inj.Acted())
+	}
+	heal(t, inj)
+	if !strings.HasPrefix(l.back.Addr(), host) || !strings.HasPrefix(l.Addr(), "127.0.0.1:") {
+		t.Errorf("the front is at %s, the back at %s", l.Addr(), l.back.Addr())
 	}
 }
 
