@@ -33,8 +33,9 @@ const (
 	CapIdentity Caps = 1 << (16 + iota) // it says who a lane is, and which replies speak of their caller alone
 )
 
-// Declared are all the abilities that a description gives.
-const Declared = CapIdentity
+// Declared are all the abilities that a description gives: links come with the dependencies
+// that it names.
+const Declared = CapIdentity | CapLinks
 
 // Has reports whether c has every ability in need.
 func (c Caps) Has(need Caps) bool { return c&need == need }

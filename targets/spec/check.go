@@ -241,7 +241,7 @@ func (c *checker) dependency(name string, d Dependency) error {
 // files checks that the files that a description names are there.
 func (c *checker) files() error {
 	build, dockerfile := c.f.Service.Build, c.f.Service.Dockerfile
-	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); build != "" && (err != nil || !st.IsDir()) {
+	if st, err := os.Stat(filepath.Join(c.f.Dir, build)); build != "" && !c.functions && (err != nil || !st.IsDir()) {
 		return c.fail([]string{"service", "build"}, "there is no directory %s", build)
 	}
 	if st, err := os.Stat(filepath.Join(c.f.Dir, dockerfile)); dockerfile != "" && (err != nil || !st.Mode().IsRegular()) {
