@@ -85,7 +85,11 @@ func show(doc *Doc) string {
 		fmt.Fprintf(&b, "scheme %s: %v\n", name, doc.Schemes[name])
 	}
 	if doc.Login != nil {
-		fmt.Fprintf(&b, "login: %s gives %s\n", doc.Login.Op, doc.Login.Token)
+		fmt.Fprintf(&b, "login: %s gives %s", doc.Login.Op, doc.Login.Token)
+		if doc.Login.Register != "" {
+			fmt.Fprintf(&b, ", behind %s", doc.Login.Register)
+		}
+		b.WriteByte('\n')
 	}
 	for _, n := range doc.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)

@@ -79,6 +79,9 @@ type API struct {
 type Login struct {
 	Op    string `yaml:"op"`
 	Token string `yaml:"token"` // "{{reply.token}}": the field of the login's reply
+	// Register is an op that makes the user who logs in: it is called before, with the same
+	// values for the params of the same name. That it fails is no matter. Zero means none.
+	Register string `yaml:"register"`
 	// Header is what every later call of the lane carries; zero means
 	// "Authorization: Bearer {{token}}".
 	Header string `yaml:"header"`
