@@ -9,13 +9,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
 
 // tree is the domain of the values of a shape as JSON: whole objects and lists. A text in it
 // that is "{{op.field}}" stands for what a reply holds.
-type tree struct{ *shape }
+type tree struct {
+	*shape
+	bounds func() []harness.Value // made once: sources ask again and again
+}
+
+func newTree(s *shape) tree {
+	t := tree{shape: s}
+	t.bounds = sync.OnceValue(t.atBounds)
+	return t
+}
 
 // The bounds of what is drawn.
 const (
@@ -303,7 +313,9 @@ const maxBounds = 200
 
 // Bounds returns instances with one scalar at one of its bounds, one part left out, or a list
 // of one element too many or too few.
-func (t tree) Bounds() []harness.Value {
+func (t tree) Bounds() []harness.Value { return slices.Clone(t.bounds()) }
+
+func (t tree) atBounds() []harness.Value {
 	big := t.biggest()
 	out := []harness.Value{big.contract(), t.smallest().contract()}
 	edit := func(i int, f func(spot)) {
