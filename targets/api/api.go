@@ -92,19 +92,61 @@ type client struct {
 	token       string
 }
 
-// logIn calls the login op and keeps its token. The arguments are drawn from the lane's
-// name, so that a lane logs in alike every time.
+// logIn calls the login op and keeps its token, and the op that makes users before it. The
+// arguments are drawn from the lane's name, so that a lane logs in alike every time.
 func (c *client) logIn(ctx context.Context, emit func(harness.Event)) error {
 	h := fnv.New64a()
 	io.WriteString(h, c.lane)
 	rng := rand.New(rand.NewPCG(h.Sum64(), 0))
-	name := c.api.login.Op
+	login := c.api.login
+	args := c.credentials(login.Op, rng)
+	if login.Register != "" {
+		user := c.credentials(login.Register, rng)
+		for i, a := range user {
+			if v, ok := byName(args, a.Key); ok {
+				user[i].Value = v
+			}
+		}
+		if err := c.enter(ctx, login.Register, user, emit); err != nil {
+			return err
+		}
+	}
+	return c.enter(ctx, login.Op, args, emit)
+}
+
+// keep takes over the token of a login, and who that makes the lane.
+func (c *client) keep(args harness.Args, r harness.Reply) {
+	if token, ok := r.Lookup(c.api.login.TokenPath()); ok {
+		c.token = token.Text
+		c.name, c.value = c.api.login.Carry(token.Text)
+		c.user = c.api.login.Who(c.named(args), r.Body)
+	}
+}
+
+// credentials draws the arguments of an op that comes before all others.
+func (c *client) credentials(op string, rng *rand.Rand) harness.Args {
 	var args harness.Args
-	for _, p := range c.api.ops[name].drawn.Params {
+	for _, p := range c.api.ops[op].drawn.Params {
 		if p.Domain != nil {
 			args = append(args, harness.Arg{Key: p.Name, Value: credential(p.Domain, rng)})
 		}
 	}
+	return args
+}
+
+// byName returns the argument whose key ends alike.
+func byName(args harness.Args, key string) (harness.Value, bool) {
+	last := func(key string) string { return strings.ToLower(key[strings.LastIndexByte(key, '.')+1:]) }
+	for _, a := range args {
+		if last(a.Key) == last(key) {
+			return a.Value, true
+		}
+	}
+	return harness.Value{}, false
+}
+
+// enter makes a call of a login, and tells of it.
+func (c *client) enter(ctx context.Context, name string, args harness.Args, emit func(harness.Event)) error {
 	tell := func(e harness.Event) {
 		e.Step, e.Lane, e.Name = -1, c.lane, name
 		emit(e)
@@ -122,10 +164,8 @@ func (c *client) logIn(ctx context.Context, emit func(harness.Event)) error {
 	if r.Error != "" {
 		e.Args = e.Args.Set("error", harness.Text(r.Error))
 	}
-	if token, ok := r.Lookup(c.api.login.TokenPath()); ok && r.Outcome == harness.OK {
-		c.token = token.Text
-		c.name, c.value = c.api.login.Carry(token.Text)
-		c.user = c.api.login.Who(c.named(args), r.Body)
+	if name == c.api.login.Op && r.Outcome == harness.OK {
+		c.keep(args, r)
 	}
 	if c.user != "" {
 		e.Args = e.Args.Set("identity", harness.Text(c.user))

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -212,5 +214,72 @@ func TestLocation(t *testing.T) {
 	r, _ := call(t, c, "post", nil, 5*time.Second)
 	if v, ok := r.Lookup("header.Location.last"); !ok || v.Text != "17" {
 		t.Errorf("the last part of the location is %v, %v", v, ok)
+	}
+}
+
+const registered = `openapi: 3.0.3
+info: {title: users are made first, version: "1"}
+security: [{b: []}]
+paths:
+  /auth/register:
+    post:
+      operationId: register
+      requestBody: {content: {application/json: {schema: {type: object, required: [email, name, password], properties: {email: {type: string, format: email}, name: {type: string, minLength: 3}, password: {type: string, minLength: 8}}}}}}
+      responses: {"201": {description: made}}
+  /auth/login:
+    post:
+      operationId: signIn
+      requestBody: {content: {application/json: {schema: {type: object, required: [email, password], properties: {email: {type: string, format: email}, password: {type: string, minLength: 8}}}}}}
+      responses: {"200": {description: in, content: {application/json: {schema: {type: object, properties: {access_token: {type: string}}}}}}}
+  /me: {get: {operationId: me, responses: {"200": {description: ok}}}}
+components: {securitySchemes: {b: {type: http, scheme: bearer}}}
+`
+
+// TestUsersAreMadeFirst logs two lanes in where only who has registered gets a token.
+func TestUsersAreMadeFirst(t *testing.T) {
+	t.Parallel()
+	var users sync.Map
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in struct{ Email, Password string }
+		if r.URL.Path == "/me" {
+			if got := r.Header.Get("Authorization"); !strings.HasPrefix(got, "Bearer t-") {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			return
+		}
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Email == "" || len(in.Password) < 8 {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		if r.URL.Path == "/auth/register" {
+			users.Store(in.Email, in.Password)
+			w.WriteHeader(http.StatusCreated)
+			return
+		}
+		if password, ok := users.Load(in.Email); !ok || password != in.Password {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprintf(w, `{"access_token": "t-%s"}`, in.Email)
+	}))
+	defer srv.Close()
+	f, a := described(t, withDocument, registered, srv.URL)
+	if got := strings.Join(f.Assumed, "\n"); !strings.Contains(got, "register: register") {
+		t.Errorf("assumed %q", got)
+	}
+	for _, lane := range []string{"a", "b"} {
+		c, err := a.Client(t.Context(), lane, func(harness.Event) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if r, _ := call(t, c, "me", nil, 5*time.Second); r.Status != 200 {
+			t.Errorf("lane %s: %+v", lane, r)
+		}
+	}
+	n := 0
+	users.Range(func(any, any) bool { n++; return true })
+	if n != 2 {
+		t.Errorf("%d users, want one for each lane", n)
 	}
 }

@@ -60,6 +60,8 @@ type Scheme struct {
 type Login struct {
 	Op    string
 	Token string // the field of the reply: "token", "data.access_token"
+	// Register is the op that makes the user who logs in; "" where there is no need.
+	Register string
 }
 
 // Error is a mistake in a document, or a document that cannot be read.

@@ -47,10 +47,10 @@ const (
 
 // limits are the bounds of a number; an infinite one is none.
 type limits struct {
-	lo, hi           float64
-	loOpen, hiOpen   bool // the bound itself does not belong
-	step             float64
-	whole, small, up bool // a whole number; of 32 bits; of 64 bits
+	lo, hi         float64
+	loOpen, hiOpen bool // the bound itself does not belong
+	step           float64
+	whole, small   bool // a whole number; of 32 bits
 }
 
 // numbers returns the domain of the numbers in some limits: the multiples of a step.

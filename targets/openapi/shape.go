@@ -667,7 +667,7 @@ func (s *shape) plain() bool { return s.leaf != nil }
 // draws returns the domain of a shape as it stands in a request.
 func (s *shape) draws() harness.Domain {
 	if !s.plain() {
-		return tree{s}
+		return newTree(s)
 	}
 	d := s.leaf
 	if s.nullable {

@@ -9,13 +9,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
 
 // tree is the domain of the values of a shape as JSON: whole objects and lists. A text in it
 // that is "{{op.field}}" stands for what a reply holds.
-type tree struct{ *shape }
+type tree struct {
+	*shape
+	bounds func() []harness.Value // made once: sources ask again and again
+}
+
+func newTree(s *shape) tree {
+	t := tree{shape: s}
+	t.bounds = sync.OnceValue(t.atBounds)
+	return t
+}
 
 // The bounds of what is drawn.
 const (
@@ -29,7 +39,6 @@ type drawing struct {
 	left  int  // values until what may be left out is
 	least bool // the smallest instance is wanted
 	full  bool // nothing is left out
-	bare  bool // references and examples are not wanted
 }
 
 func (t tree) Draw(rng *rand.Rand) harness.Value {
@@ -273,19 +282,19 @@ func (t tree) Simpler(v harness.Value) iter.Seq[harness.Value] {
 		if least := t.smallest().contract(); least != v && len(least.Text) < len(v.Text) && !yield(least) || err != nil {
 			return
 		}
-		n := len(spots(t.shape, &root, nil, 0, nil))
+		all := spots(t.shape, &root, nil, 0, nil)
 		edit := func(i int, f func(spot)) bool {
 			c := root.clone()
-			f(spots(t.shape, &c, nil, 0, nil)[i])
+			f(spots(nil, &c, nil, 0, nil)[i]) // its shape is known
 			got := c.contract()
 			return got == v || yield(got)
 		}
-		for i := range n {
+		for i := range all {
 			if i > 0 && !edit(i, func(x spot) { x.in.drop(x.i) }) {
 				return
 			}
 		}
-		for i, x := range spots(t.shape, &root, nil, 0, nil) {
+		for i, x := range all {
 			if x.at.kind != scalar || x.shape == nil || x.leaf == nil || x.at.reference() {
 				continue
 			}
@@ -304,12 +313,14 @@ const maxBounds = 200
 
 // Bounds returns instances with one scalar at one of its bounds, one part left out, or a list
 // of one element too many or too few.
-func (t tree) Bounds() []harness.Value {
+func (t tree) Bounds() []harness.Value { return slices.Clone(t.bounds()) }
+
+func (t tree) atBounds() []harness.Value {
 	big := t.biggest()
 	out := []harness.Value{big.contract(), t.smallest().contract()}
 	edit := func(i int, f func(spot)) {
 		c := big.clone()
-		f(spots(t.shape, &c, nil, 0, nil)[i])
+		f(spots(nil, &c, nil, 0, nil)[i])
 		if v := c.contract(); len(out) < maxBounds && !slices.Contains(out, v) {
 			out = append(out, v)
 		}
@@ -322,7 +333,11 @@ func (t tree) Bounds() []harness.Value {
 		}
 		if x.at.kind == array && i < 8 {
 			edit(i, func(x spot) { x.at.items = nil })
-			edit(i, func(x spot) { x.stretch() })
+			most := math.MaxInt
+			if x.shape != nil {
+				most = x.most
+			}
+			edit(i, func(x spot) { x.stretch(most) })
 		}
 		if b, ok := x.domain().(harness.Bounded); ok {
 			leaves[i] = b.Bounds()
@@ -354,14 +369,14 @@ func (x spot) domain() harness.Domain {
 }
 
 // stretch makes a list one element longer than it may be, or else than it is.
-func (x spot) stretch() {
+func (x spot) stretch(most int) {
 	n := len(x.at.items)
 	if n == 0 {
 		return
 	}
 	to := n + 1
-	if x.shape != nil && x.most < 256 {
-		to = x.most + 1
+	if most < 256 {
+		to = most + 1
 	}
 	for i := n; i < to; i++ {
 		x.at.items = append(x.at.items, x.at.items[i%n].clone())
@@ -379,7 +394,7 @@ func (t tree) Check(text string) error {
 
 // maxChecked is how many comparisons it takes at most to check a value: alternatives of
 // alternatives are many.
-const maxChecked = 1 << 14
+const maxChecked = 1 << 11
 
 // conforms says why v is no instance of s. What stands for a field of a reply conforms, and
 // so does what takes too long to tell.

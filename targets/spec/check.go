@@ -370,6 +370,9 @@ func (c *checker) login(l *Login) error {
 			return c.fail([]string{"api", "ops", l.Op, "params", key}, "the login comes first: its params cannot come from replies")
 		}
 	}
+	if l.Register != "" && c.f.API.Ops[l.Register] == nil {
+		return c.fail(path("register"), "no op is called %q; there are: %s", l.Register, names(c.f.API.Ops))
+	}
 	if !tokenPath.MatchString(l.Token) {
 		return c.fail(path("token"), "expected {{reply.FIELD}}, the field of the login's reply that holds the token")
 	}

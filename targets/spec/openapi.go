@@ -54,7 +54,12 @@ func (f *File) readDocument() error {
 	f.prune()
 	if l := doc.Login; f.API.Login == nil && l != nil && f.API.Ops[l.Op] != nil {
 		f.API.Login = &Login{Op: l.Op, Token: "{{reply." + l.Token + "}}"}
-		f.Assumed = append(f.Assumed, fmt.Sprintf("api.login is {op: %s, token: %q}: it takes a password and gives a token", l.Op, f.API.Login.Token))
+		said := fmt.Sprintf("op: %s, token: %q", l.Op, f.API.Login.Token)
+		if l.Register != "" && f.API.Ops[l.Register] != nil {
+			f.API.Login.Register = l.Register
+			said += ", register: " + l.Register
+		}
+		f.Assumed = append(f.Assumed, fmt.Sprintf("api.login is {%s}: it takes a password and gives a token", said))
 	}
 	if l := f.API.Login; l != nil && f.API.Ops[l.Op] != nil {
 		for _, p := range f.API.Ops[l.Op].Params {

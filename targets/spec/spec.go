@@ -132,6 +132,9 @@ type Login struct {
 	// of its reply, as Token. Zero means that nobody looks whether a lane is shown what is
 	// another's.
 	Identity string `yaml:"identity"`
+	// Register is an op that makes the user who logs in: it is called before, with the same
+	// values for the params of the same name. That it fails is no matter. Zero means none.
+	Register string `yaml:"register"`
 	// Header is what every later call of the lane carries; zero means
 	// "Authorization: Bearer {{token}}".
 	Header string `yaml:"header"`
