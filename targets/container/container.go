@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,8 @@ import (
 )
 
 const (
-	// RunLabel is the label of every container: its value is the run that it belongs to.
+	// RunLabel is the label of every container: its value is the directory of the run that it
+	// belongs to.
 	RunLabel = "shakedown.run"
 
 	journal    = "containers" // in the directory of a run that has containers
@@ -34,7 +36,7 @@ const (
 type Options struct {
 	Name  string // of the events
 	Image string
-	Dir   string            // of the run, whose last element is the run's name
+	Dir   string            // of the run; no other one has had it, and none will
 	Env   map[string]string // on top of the image's
 	Args  []string          // instead of the image's command; nil leaves that
 	Port  int               // that is published on the loopback address; zero means none
@@ -69,7 +71,7 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 		Image:  o.Image,
 		Cmd:    o.Args,
 		Env:    o.Env,
-		Labels: map[string]string{RunLabel: filepath.Base(o.Dir)},
+		Labels: map[string]string{RunLabel: o.Dir},
 	}
 	if o.Port > 0 {
 		req.ExposedPorts = []string{strconv.Itoa(o.Port) + "/tcp"}
@@ -132,7 +134,7 @@ func Bury(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeTime)
 	defer cancel()
 	if err := bury(ctx, dir); err != nil {
-		return fmt.Errorf("remove the containers of %s: %w", filepath.Base(dir), err)
+		return fmt.Errorf("remove the containers of %s: %w", dir, err)
 	}
 	return os.Remove(filepath.Join(dir, journal))
 }
@@ -161,7 +163,8 @@ func bury(ctx context.Context, dir string) error {
 	return errors.Join(errs...)
 }
 
-// Left returns the ids of the containers that there are of a run, whose directory is given.
+// Left returns the ids of the containers of a run, whose directory is given, or of all runs
+// whose directories are below it.
 func Left(ctx context.Context, dir string) ([]string, error) {
 	e, err := Connect(ctx, 0)
 	if err != nil {
@@ -171,13 +174,12 @@ func Left(ctx context.Context, dir string) ([]string, error) {
 	return e.of(ctx, dir)
 }
 
-// of returns the ids of the containers of a run.
 func (e *Engine) of(ctx context.Context, dir string) (ids []string, err error) {
-	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{
-		All: true, Filters: make(client.Filters).Add("label", RunLabel+"="+filepath.Base(dir)),
-	})
+	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", RunLabel)})
 	for _, c := range list.Items {
-		ids = append(ids, c.ID)
+		if run := c.Labels[RunLabel]; run == dir || strings.HasPrefix(run, dir+"/") {
+			ids = append(ids, c.ID)
+		}
 	}
 	return ids, err
 }
