@@ -30,6 +30,7 @@ const (
 	journal    = "containers" // in the directory of a run that has containers
 	createTime = 30 * time.Second
 	removeTime = 20 * time.Second // goes on when the caller's context is cancelled
+	removeGap  = 20 * time.Millisecond
 )
 
 // Options say what to run.
@@ -65,7 +66,8 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 	if err := os.WriteFile(filepath.Join(o.Dir, journal), nil, 0o600); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, createTime)
+	// An engine goes on with what it is no longer asked for: then nobody knew the container.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime)
 	defer cancel()
 	req := testcontainers.ContainerRequest{
 		Image:  o.Image,
@@ -89,16 +91,18 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 			h.PortBindings = network.PortMap{network.MustParsePort(req.ExposedPorts[0]): {{HostIP: at}}}
 		}
 	}
-	tc, err := e.provider.CreateContainer(ctx, req)
+	tc, err := e.provider.CreateContainer(whole, req)
 	c := &Container{engine: e, opts: o, tc: tc}
 	if err != nil {
 		err = fmt.Errorf("create a container of %s: %w", o.Image, err)
-		if tc != nil {
-			err = errors.Join(err, c.Remove(ctx))
-		}
-		return nil, err
 	}
-	return c, nil
+	if err = errors.Join(err, ctx.Err()); err == nil {
+		return c, nil
+	}
+	if tc != nil {
+		err = errors.Join(err, c.Remove(ctx))
+	}
+	return nil, err
 }
 
 // Addr returns where the published port is: host:port. It is another one after each start.
@@ -116,13 +120,32 @@ func (c *Container) Remove(ctx context.Context) error {
 	defer cancel()
 	err := c.tc.Terminate(ctx, testcontainers.StopContext(ctx), testcontainers.StopTimeout(0))
 	if err != nil {
-		// A paused one cannot be stopped, but can be removed.
-		_, err = c.engine.docker.ContainerRemove(ctx, c.tc.GetContainerID(), client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+		err = c.engine.remove(ctx, c.tc.GetContainerID()) // a paused one cannot be stopped, but can be removed
 	}
-	if err != nil && !errdefs.IsNotFound(err) {
+	if err != nil {
 		return fmt.Errorf("remove the container of %s: %w", c.opts.Name, err)
 	}
 	return nil
+}
+
+// remove removes a container, or waits until somebody else has done so.
+func (e *Engine) remove(ctx context.Context, id string) error {
+	again := time.NewTicker(removeGap)
+	defer again.Stop()
+	for {
+		_, err := e.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+		if err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		if !errdefs.IsConflict(err) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // Bury removes the containers of a run, whose directory is given: of one that has died, or
@@ -145,22 +168,25 @@ func bury(ctx context.Context, dir string) error {
 		return err
 	}
 	defer e.Close()
-	left, err := e.of(ctx, dir)
-	if err != nil {
-		return err
+	for { // again, as one may have been under way
+		left, err := e.of(ctx, dir)
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		errs := make([]error, len(left))
+		var all sync.WaitGroup
+		for i, id := range left {
+			all.Go(func() {
+				if err := e.remove(ctx, id); err != nil {
+					errs[i] = fmt.Errorf("container %.12s: %w", id, err)
+				}
+			})
+		}
+		all.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
 	}
-	errs := make([]error, len(left))
-	var all sync.WaitGroup
-	for i, id := range left {
-		all.Go(func() {
-			_, err := e.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
-			if err != nil && !errdefs.IsNotFound(err) {
-				errs[i] = err
-			}
-		})
-	}
-	all.Wait()
-	return errors.Join(errs...)
 }
 
 // Left returns the ids of the containers of a run, whose directory is given, or of all runs
