@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +17,10 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/shakedown-go/shakedown/targets/container"
+	"github.com/shakedown-go/shakedown/targets/providers"
+	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
 var update = flag.Bool("update", false, "write what is printed into the scripts")
@@ -33,16 +39,20 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	docker := haveDocker(t)
 	goenv := strings.Split(string(gocache), "\n")
 	testscript.Run(t, testscript.Params{
 		Dir:           filepath.Join("..", "..", "testdata", "script"),
 		UpdateScripts: *update,
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "interrupt": interrupt, "idle": idle},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "interrupt": interrupt, "idle": idle, "uncontained": uncontained},
 		Condition: func(name string) (bool, error) {
-			if name != "hangup" { // a process that ignores it hands that down
-				return false, fmt.Errorf("unknown condition %q", name)
+			switch name {
+			case "hangup": // a process that ignores it hands that down
+				return !signal.Ignored(syscall.SIGHUP), nil
+			case "docker":
+				return docker, nil
 			}
-			return !signal.Ignored(syscall.SIGHUP), nil
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GOCACHE", goenv[0])
@@ -118,5 +128,30 @@ func idle(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && bytes.Contains(env, []byte(ts.Getenv("WORK"))) {
 			ts.Fatalf("left running: process %s", filepath.Base(filepath.Dir(file)))
 		}
+	}
+}
+
+// haveDocker reports whether the scripts can have containers of redis. It fails the test
+// where they cannot, and SHAKEDOWN_REQUIRE names docker.
+func haveDocker(t *testing.T) bool {
+	_, err := providers.Choose(t.Context(), "cache", spec.Dependency{Engine: "redis", Provide: "docker"}, ".")
+	if err != nil && slices.Contains(strings.Split(os.Getenv("SHAKEDOWN_REQUIRE"), ","), "docker") {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Logf("without containers: %v", err)
+	}
+	return err == nil
+}
+
+// uncontained wants that no container is there which the script's commands have made.
+func uncontained(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: uncontained")
+	}
+	left, err := container.Left(context.Background(), ts.Getenv("WORK"))
+	ts.Check(err)
+	if len(left) > 0 {
+		ts.Fatalf("containers are left: %s", left)
 	}
 }

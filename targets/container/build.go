@@ -21,6 +21,9 @@ const (
 	buildTime  = 15 * time.Minute
 	buildLines = 20 // of what a build has printed, that an error quotes
 	buildRepo  = "shakedown/service"
+
+	// FileLabel is the label of every image that Build has built: its value is the Dockerfile.
+	FileLabel = "shakedown.dockerfile"
 )
 
 // BuildOptions say what to build an image from.
@@ -47,7 +50,8 @@ func (e *BuildError) Unwrap() error { return e.Err }
 // Digest returns the image's id as a SHA-256.
 func (i Image) Digest() string { return strings.TrimPrefix(i.ID, "sha256:") }
 
-// Build builds an image. It keeps one of each directory, so that the next build is quick.
+// Build builds an image. The newest one of each Dockerfile is kept, with what the engine has
+// cached of it, so that the next build is quick.
 func (e *Engine) Build(ctx context.Context, o BuildOptions) (Image, error) {
 	file, err := filepath.Rel(o.Dir, o.Dockerfile)
 	if err != nil {
@@ -71,6 +75,7 @@ func (e *Engine) Build(ctx context.Context, o BuildOptions) (Image, error) {
 	defer cancel()
 	name, err := builder.BuildImage(bounded, &testcontainers.ContainerRequest{FromDockerfile: testcontainers.FromDockerfile{
 		Context: o.Dir, Dockerfile: file, Repo: buildRepo, Tag: tag, BuildLogWriter: &out, KeepImage: true,
+		BuildOptionsModifier: func(b *client.ImageBuildOptions) { b.Labels = map[string]string{FileLabel: o.Dockerfile} },
 	}})
 	if ctx.Err() != nil {
 		return Image{}, ctx.Err()

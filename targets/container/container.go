@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,19 +23,21 @@ import (
 )
 
 const (
-	// RunLabel is the label of every container: its value is the run that it belongs to.
+	// RunLabel is the label of every container: its value is the directory of the run that it
+	// belongs to.
 	RunLabel = "shakedown.run"
 
 	journal    = "containers" // in the directory of a run that has containers
 	createTime = 30 * time.Second
 	removeTime = 20 * time.Second // goes on when the caller's context is cancelled
+	removeGap  = 20 * time.Millisecond
 )
 
 // Options say what to run.
 type Options struct {
 	Name  string // of the events
 	Image string
-	Dir   string            // of the run, whose last element is the run's name
+	Dir   string            // of the run; no other one has had it, and none will
 	Env   map[string]string // on top of the image's
 	Args  []string          // instead of the image's command; nil leaves that
 	Port  int               // that is published on the loopback address; zero means none
@@ -63,13 +66,14 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 	if err := os.WriteFile(filepath.Join(o.Dir, journal), nil, 0o600); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, createTime)
+	// An engine goes on with what it is no longer asked for: then nobody knew the container.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime)
 	defer cancel()
 	req := testcontainers.ContainerRequest{
 		Image:  o.Image,
 		Cmd:    o.Args,
 		Env:    o.Env,
-		Labels: map[string]string{RunLabel: filepath.Base(o.Dir)},
+		Labels: map[string]string{RunLabel: o.Dir},
 	}
 	if o.Port > 0 {
 		req.ExposedPorts = []string{strconv.Itoa(o.Port) + "/tcp"}
@@ -87,16 +91,18 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 			h.PortBindings = network.PortMap{network.MustParsePort(req.ExposedPorts[0]): {{HostIP: at}}}
 		}
 	}
-	tc, err := e.provider.CreateContainer(ctx, req)
+	tc, err := e.provider.CreateContainer(whole, req)
 	c := &Container{engine: e, opts: o, tc: tc}
 	if err != nil {
 		err = fmt.Errorf("create a container of %s: %w", o.Image, err)
-		if tc != nil {
-			err = errors.Join(err, c.Remove(ctx))
-		}
-		return nil, err
 	}
-	return c, nil
+	if err = errors.Join(err, ctx.Err()); err == nil {
+		return c, nil
+	}
+	if tc != nil {
+		err = errors.Join(err, c.Remove(ctx))
+	}
+	return nil, err
 }
 
 // Addr returns where the published port is: host:port. It is another one after each start.
@@ -114,13 +120,32 @@ func (c *Container) Remove(ctx context.Context) error {
 	defer cancel()
 	err := c.tc.Terminate(ctx, testcontainers.StopContext(ctx), testcontainers.StopTimeout(0))
 	if err != nil {
-		// A paused one cannot be stopped, but can be removed.
-		_, err = c.engine.docker.ContainerRemove(ctx, c.tc.GetContainerID(), client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+		err = c.engine.remove(ctx, c.tc.GetContainerID()) // a paused one cannot be stopped, but can be removed
 	}
-	if err != nil && !errdefs.IsNotFound(err) {
+	if err != nil {
 		return fmt.Errorf("remove the container of %s: %w", c.opts.Name, err)
 	}
 	return nil
+}
+
+// remove removes a container, or waits until somebody else has done so.
+func (e *Engine) remove(ctx context.Context, id string) error {
+	again := time.NewTicker(removeGap)
+	defer again.Stop()
+	for {
+		_, err := e.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+		if err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		if !errdefs.IsConflict(err) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // Bury removes the containers of a run, whose directory is given: of one that has died, or
@@ -132,7 +157,7 @@ func Bury(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeTime)
 	defer cancel()
 	if err := bury(ctx, dir); err != nil {
-		return fmt.Errorf("remove the containers of %s: %w", filepath.Base(dir), err)
+		return fmt.Errorf("remove the containers of %s: %w", dir, err)
 	}
 	return os.Remove(filepath.Join(dir, journal))
 }
@@ -143,25 +168,29 @@ func bury(ctx context.Context, dir string) error {
 		return err
 	}
 	defer e.Close()
-	left, err := e.of(ctx, dir)
-	if err != nil {
-		return err
+	for { // again, as one may have been under way
+		left, err := e.of(ctx, dir)
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		errs := make([]error, len(left))
+		var all sync.WaitGroup
+		for i, id := range left {
+			all.Go(func() {
+				if err := e.remove(ctx, id); err != nil {
+					errs[i] = fmt.Errorf("container %.12s: %w", id, err)
+				}
+			})
+		}
+		all.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
 	}
-	errs := make([]error, len(left))
-	var all sync.WaitGroup
-	for i, id := range left {
-		all.Go(func() {
-			_, err := e.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
-			if err != nil && !errdefs.IsNotFound(err) {
-				errs[i] = err
-			}
-		})
-	}
-	all.Wait()
-	return errors.Join(errs...)
 }
 
-// Left returns the ids of the containers that there are of a run, whose directory is given.
+// Left returns the ids of the containers of a run, whose directory is given, or of all runs
+// whose directories are below it.
 func Left(ctx context.Context, dir string) ([]string, error) {
 	e, err := Connect(ctx, 0)
 	if err != nil {
@@ -171,13 +200,12 @@ func Left(ctx context.Context, dir string) ([]string, error) {
 	return e.of(ctx, dir)
 }
 
-// of returns the ids of the containers of a run.
 func (e *Engine) of(ctx context.Context, dir string) (ids []string, err error) {
-	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{
-		All: true, Filters: make(client.Filters).Add("label", RunLabel+"="+filepath.Base(dir)),
-	})
+	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", RunLabel)})
 	for _, c := range list.Items {
-		ids = append(ids, c.ID)
+		if run := c.Labels[RunLabel]; run == dir || strings.HasPrefix(run, dir+"/") {
+			ids = append(ids, c.ID)
+		}
 	}
 	return ids, err
 }

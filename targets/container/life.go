@@ -169,9 +169,16 @@ func (l *Life) Pause(ctx context.Context) (int, error) {
 func (l *Life) Resume(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 	defer cancel()
+	docker, id := l.c.engine.docker, l.c.tc.GetContainerID()
+	got, err := docker.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if errdefs.IsNotFound(err) || err == nil && !got.Container.State.Paused {
+		return 0, nil
+	}
 	n := l.processes(ctx)
-	_, err := l.c.engine.docker.ContainerUnpause(ctx, l.c.tc.GetContainerID(), client.ContainerUnpauseOptions{})
-	if err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
+	if err == nil {
+		_, err = docker.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
+	}
+	if err != nil {
 		return 0, fmt.Errorf("resume %s: %w", l.c.opts.Name, err)
 	}
 	return n, nil

@@ -47,7 +47,7 @@ func (s *System) choose(ctx context.Context) error {
 		way, _, _ := strings.Cut(want, "@")
 		taken := way != "" && (d.Provide == "" || d.Provide == "auto")
 		if taken {
-			d.Provide = way
+			d = d.Provided(way)
 		}
 		host, err := providers.Host(d)
 		if err != nil && taken {

@@ -133,12 +133,12 @@ func (i image) version(got container.Image) string {
 			return version
 		}
 	}
-	if at := strings.LastIndexByte(got.Name, ':'); at >= 0 {
+	if at := strings.LastIndexByte(got.Name, ':'); at > strings.LastIndexByte(got.Name, '/') { // not a registry's port
 		if version := digits.FindString(got.Name[at:]); version != "" {
 			return version
 		}
 	}
-	return strings.TrimPrefix(got.ID, "sha256:")[:12]
+	return got.Digest()[:12]
 }
 
 // docker is a store in a container, of an image that is there.

@@ -435,3 +435,47 @@ func TestBuryRemovesWhatADeadRunHasLeft(t *testing.T) {
 		t.Errorf("left in the directory: %s", entries)
 	}
 }
+
+func TestDockerImagesThatWillDo(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		dep  spec.Dependency
+		want string
+	}{
+		{spec.Dependency{Engine: "redis", Provide: "auto"}, "redis:7"},
+		{spec.Dependency{Engine: "redis", Provide: "docker"}, "redis:7 shakedown/redis:7"},
+		{spec.Dependency{Engine: "redis", Provide: "docker", Version: "6.2"}, "redis:6.2 shakedown/redis:6.2"},
+		{spec.Dependency{Engine: "redis", Provide: "docker", Image: "valkey:8"}, "valkey:8"},
+		{spec.Dependency{Engine: "postgres", Provide: "auto", Version: "16"}, "postgres:16"},
+		{spec.Dependency{Engine: "mysql", Provide: "docker"}, "mysql:8 mariadb:11 shakedown/mariadb:10.11"},
+		{spec.Dependency{Engine: "mysql", Provide: "docker", Version: "10.11"}, "mysql:10.11 mariadb:10.11 shakedown/mariadb:10.11"},
+	} {
+		i := map[string]image{"redis": redisImage(), "postgres": postgresImage(tt.dep, ""), "mysql": mysqlImage(tt.dep, "")}[tt.dep.Engine]
+		if got := strings.Join(i.candidates(tt.dep), " "); got != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.dep, got, tt.want)
+		}
+	}
+}
+
+func TestDockerVersions(t *testing.T) {
+	t.Parallel()
+	id := "sha256:" + strings.Repeat("ab", 32)
+	for _, tt := range []struct {
+		of    image
+		image container.Image
+		want  string
+	}{
+		{redisImage(), container.Image{Name: "redis:7", Env: map[string]string{"REDIS_VERSION": "7.2.4"}}, "7.2.4"},
+		{redisImage(), container.Image{Name: "redis:7", Env: map[string]string{"REDIS_DOWNLOAD_URL": "https://download.redis.io/releases/redis-7.4.1.tar.gz"}}, "7.4.1"},
+		{postgresImage(spec.Dependency{}, ""), container.Image{Name: "postgres:15", Env: map[string]string{"PG_VERSION": "15.8-1.pgdg120+1"}}, "15.8"},
+		{mysqlImage(spec.Dependency{}, ""), container.Image{Name: "mysql:8", Env: map[string]string{"MYSQL_VERSION": "8.0.36-1.el8"}}, "8.0.36"},
+		{mysqlImage(spec.Dependency{}, ""), container.Image{Name: "mariadb:11", Env: map[string]string{"MARIADB_VERSION": "1:11.4.2+maria~ubu2404"}}, "11.4.2"},
+		{redisImage(), container.Image{Name: "valkey:8", ID: id}, "8"},
+		{redisImage(), container.Image{Name: "host:5000/mine", ID: id}, "abababababab"},
+		{redisImage(), container.Image{Name: "mine", ID: id}, "abababababab"},
+	} {
+		if got := tt.of.version(tt.image); got != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.image, got, tt.want)
+		}
+	}
+}
