@@ -48,6 +48,7 @@ type suspect struct {
 	inputs []engine.Input  // a few of those that showed it, the smallest first
 	at     time.Duration
 	during string // the fault that was then in force, or the last before
+	late   bool   // the time for its proof was up
 }
 
 // maxInputs is how many inputs of one suspect are kept.

@@ -153,7 +153,8 @@ func (l *fuzzLab) prove(ctx context.Context, s *suspect, row *fuzzRow) error {
 		return err
 	case b == nil:
 		l.suspects = append(l.suspects, s)
-		fmt.Fprintf(l.stdout, "unsure %s: %s\n", report.Clean(s.name()), s.doubt(proving.Err() != nil))
+		s.late = proving.Err() != nil
+		fmt.Fprintf(l.stdout, "unsure %s: %s\n", report.Clean(s.name()), s.doubt())
 		return nil
 	}
 	if i := slices.IndexFunc(l.bugs, func(c *fuzzBug) bool { return c.Signature == b.Signature }); i >= 0 {
@@ -166,13 +167,16 @@ func (l *fuzzLab) prove(ctx context.Context, s *suspect, row *fuzzRow) error {
 }
 
 // doubt says why a suspect is no bug.
-func (s *suspect) doubt(out bool) string {
+func (s *suspect) doubt() string {
+	if s.Replays == 0 {
+		return fmt.Sprintf("seen %d times, and not replayed: the time for the proof was up", s.Seen)
+	}
 	where := "seen only while fuzzing"
 	if s.fn.Sort == function.GoFuzz {
 		where = "seen only in the go-fuzz build"
 	}
 	why := fmt.Sprintf("%s (%d times), not shown in %d replays of a build as the module has it", where, s.Seen, s.Replays)
-	if out {
+	if s.late {
 		why += "; the time for the proof was up"
 	}
 	return why

@@ -63,7 +63,7 @@ func (l *fuzzLab) judge(stopped bool, failure error) (gate.Verdict, []string) {
 		}
 	}
 	for _, s := range l.suspects {
-		say("%s: %s", s.name(), s.doubt(false))
+		say("%s: %s", s.name(), s.doubt())
 	}
 	for _, a := range l.aims {
 		switch t := l.tallies[a.String()]; {

@@ -134,7 +134,9 @@ func Build(ctx context.Context, run engine.Run, o BuildOptions) (Built, error) {
 			return b, nil
 		}
 	}
-	b.Preserved = remembered(o.Cache)
+	if b.Preserved, err = needed(ctx, run, o, env); err != nil {
+		return b, err
+	}
 	for {
 		args := []string{"-o", b.Archive, "-preserve", strings.Join(b.Preserved, ",")}
 		if o.Race {
@@ -177,14 +179,32 @@ func remembered(cache string) []string {
 	return strings.Fields(string(text))
 }
 
+// needed are those of the remembered that the package depends on.
+func needed(ctx context.Context, run engine.Run, o BuildOptions, env []string) ([]string, error) {
+	all := remembered(o.Cache)
+	if len(all) == 0 {
+		return nil, nil
+	}
+	deps, ok, err := output(ctx, run, engine.Program{Name: "go", Path: "go", Args: []string{"list", "-deps", "-tags", "gofuzz", "."}, Env: env, Dir: o.Package.Dir})
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, &Error{"go list " + o.Package.ImportPath, deps}
+	}
+	lines := strings.Split(deps, "\n")
+	return slices.DeleteFunc(all, func(p string) bool { return !slices.Contains(lines, p) }), nil
+}
+
 func remember(cache string, preserved []string) error {
-	var std []string
+	std := remembered(cache)
+	n := len(std)
 	for _, p := range preserved {
-		if first, _, _ := strings.Cut(p, "/"); !strings.Contains(first, ".") {
+		if first, _, _ := strings.Cut(p, "/"); !strings.Contains(first, ".") && !slices.Contains(std, p) {
 			std = append(std, p)
 		}
 	}
-	if slices.Equal(std, remembered(cache)) {
+	if len(std) == n {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(cache, preservedFile), []byte(strings.Join(std, "\n")), 0o600)

@@ -210,3 +210,25 @@ func TestWhatIsBuiltIsKeptForAWhile(t *testing.T) {
 		t.Error("one that is gone was loaded")
 	}
 }
+
+func TestPreservedPackagesAreRemembered(t *testing.T) {
+	t.Parallel()
+	cache, dir := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/m\n\ngo 1.24\n", "m.go": "package m\n\nimport _ \"sort\"\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, more := range [][]string{{"net/http", "example.com/own"}, {"sort"}, {"sort"}} {
+		if err := remember(cache, more); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := remembered(cache); !slices.Equal(got, []string{"net/http", "sort"}) {
+		t.Errorf("remembered %q", got)
+	}
+	got, err := needed(t.Context(), run, BuildOptions{Cache: cache, Package: Package{Dir: dir}}, os.Environ())
+	if err != nil || !slices.Equal(got, []string{"sort"}) {
+		t.Errorf("needed %q, %v", got, err)
+	}
+}

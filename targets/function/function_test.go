@@ -318,6 +318,24 @@ func TestReplayTellsHowItFailed(t *testing.T) {
 	}
 }
 
+func TestModulesOfOldGo(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/m\n\ngo 1.13\n", "x.go": "package x\n\nfunc FuzzX(b []byte) int { return 1 / len(b) }\n"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := Discover(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, found, err := build(t, p, "").Replay(t.Context(), Input{}, 1)
+	if got := strings.Join(signatures(found), "; "); err != nil || got != "panic: integer divide by zero: example.com/m.FuzzX" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestWhatDoesNotCompile(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -7,12 +7,12 @@ import (
 	"net/http/httptest"
 )
 
-// Fuzz has a server answer one request, as it stands on the wire. It is worth more where
-// that was answered well.
+// Fuzz has a server answer one request, as it stands on the wire. What is no request is not
+// worth keeping, and one that is answered well is worth more.
 func Fuzz(b Bugs, data []byte) int {
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
 	if err != nil {
-		return 0
+		return -1
 	}
 	w := httptest.NewRecorder()
 	New(b).Handler().ServeHTTP(w, r)
