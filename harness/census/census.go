@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/stack"
@@ -159,4 +160,25 @@ func Grown(before, now map[Key]int) map[Key]int {
 	out := maps.Clone(now)
 	maps.DeleteFunc(out, func(k Key, n int) bool { return n <= before[k] })
 	return out
+}
+
+// What has grown is given some time to end by itself: long where it may wait with a
+// timeout, short where nothing but another goroutine can end the wait.
+const (
+	LongLook  = 8 * time.Second
+	ShortLook = 2 * time.Second
+)
+
+// Patience returns how long a goroutine in that state must have stayed to be one that stays
+// for good; false says that no time would tell, since it may wait with any timeout.
+func Patience(state string) (look time.Duration, known bool) {
+	switch {
+	case state == "IO wait" || state == "chan receive":
+		return LongLook, true
+	case strings.HasPrefix(state, "chan ") || state == "select (no cases)":
+		return ShortLook, true
+	case strings.HasPrefix(state, "sync.") || state == "semacquire":
+		return ShortLook, true
+	}
+	return LongLook, false
 }

@@ -1,6 +1,6 @@
 // Package detect holds what every service promises, whatever it is for: no data race, no
 // panic, no fatal error, no exit of its own, no call that stands still, no wrong status
-// while nothing is disturbed.
+// while nothing is disturbed, nothing left behind that adds up.
 //
 // Each detector is a pure function of the record. It prefers silence to doubt: what could
 // have another explanation is no finding.
@@ -15,7 +15,7 @@ import (
 
 // All returns every detector, those that explain the findings of others first.
 func All() []*harness.Detector {
-	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak}
+	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Pool, GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak}
 }
 
 // ByName returns the detector of that name, or nil.

@@ -21,7 +21,7 @@ const (
 	leakRounds = 4                      // how often a case is played
 	settleTime = 300 * time.Millisecond // after a round, for what the calls began to end
 	settleGap  = 20 * time.Millisecond  // between two looks
-	lookTime   = 10 * time.Second       // after the last round, for what waits with a timeout to end
+	lookMore   = 500 * time.Millisecond // how much longer than must be is waited for what has grown to end
 	lookGap    = 250 * time.Millisecond // between two looks
 	maxLooks   = 3                      // how often the same growth is followed to the end
 	maxLeaks   = 4 << 20                // bytes of a dump in a record
@@ -126,7 +126,7 @@ func (t *trail) more(ctx context.Context) bool {
 	case t.round < leakRounds:
 		return true
 	default:
-		t.look(ctx)
+		t.look(ctx, t.patience(dump))
 	}
 	for _, k := range t.keys {
 		t.opts.Memory.looked(k, counts[k])
@@ -194,9 +194,25 @@ func (t *trail) proven(dump string) bool {
 	return true
 }
 
-// look gives what has grown some time to end.
-func (t *trail) look(ctx context.Context) {
-	end := time.Now().Add(lookTime)
+// patience is how long it takes to tell whether what has grown stays for good.
+func (t *trail) patience(dump string) time.Duration {
+	stayed := t.start.Stayed(dump)
+	var most time.Duration
+	for _, k := range t.keys {
+		if k.Sort != "goroutine" {
+			return census.LongLook
+		}
+		for _, g := range stayed[k] {
+			look, _ := census.Patience(g.State)
+			most = max(most, look)
+		}
+	}
+	return most
+}
+
+// look gives what has grown so much time to end.
+func (t *trail) look(ctx context.Context, patience time.Duration) {
+	end := time.Now().Add(patience + lookMore)
 	for {
 		now, ok := t.take(ctx)
 		if !ok {

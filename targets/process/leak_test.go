@@ -60,11 +60,13 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 		{name: "conn", want: []string{"connection leak: cache"}, slow: true, golden: []string{"connection-leak/guilty", "file-leak/innocent"}},
 		{name: "rows", want: []string{"goroutines grow: main.connector.Connect", "connection leak: cache"}, slow: true, golden: []string{"connection-leak/guilty"}},
 		{name: "client", want: []string{marked + "database/sql.OpenDB", marked + "main.connector.Connect", "connection leak: cache"}, slow: true, golden: []string{"connection-leak/guilty"}},
+		{name: "hold", steps: "a hold *2\na one", want: []string{"pool exhausted: database/sql"}, slow: true, golden: []string{"pool/guilty"}},
 
+		{name: "slow", steps: "a slow &\nb slow &\nc one *50", slow: true, golden: []string{"pool/innocent"}},
 		{name: "once", golden: []string{"goroutine-leak/innocent"}},
 		{name: "workers", steps: "a workers *3 &\nb workers *3 &\nc workers *3 &\nd workers *3", golden: []string{"goroutine-leak/innocent", "goroutine-growth/innocent"}},
 		{name: "flusher", steps: "a flusher &\nb flusher", golden: []string{"goroutine-growth/innocent"}},
-		{name: "query", steps: "a query *3 &\nb query *3 &\nc query *3 &\nd query *3", golden: []string{"connection-leak/innocent", "file-leak/innocent"}},
+		{name: "query", steps: "a query *3 &\nb query *3 &\nc query *3 &\nd query *3", golden: []string{"connection-leak/innocent", "file-leak/innocent", "pool/innocent"}},
 		{name: "keepalive", steps: "a keepalive *3 &\nb keepalive *3 &\nc keepalive *3", golden: []string{"file-leak/innocent", "connection-leak/innocent"}},
 		{name: "timer", steps: "a timer *3"},
 		{name: "events"},
@@ -117,9 +119,11 @@ func playOnce(t *testing.T, s *System, c harness.Case) *harness.Record {
 		t.Fatal(err)
 	}
 	rec, err := session.Play(t.Context(), c)
-	if _, closing := session.Close(context.WithoutCancel(t.Context())); err != nil || closing != nil {
+	after, closing := session.Close(context.WithoutCancel(t.Context()))
+	if err != nil || closing != nil {
 		t.Fatal(err, closing)
 	}
+	rec.Append(after)
 	return rec
 }
 
@@ -157,6 +161,8 @@ func writeGolden(t *testing.T, s *System, rec *harness.Record, file, words strin
 			add(header, strings.ReplaceAll(e.Text, s.Binary.Dir, "/src/leaks")+"\n")
 		case e.Kind == harness.Output:
 			add("output "+e.Name+" "+e.Lane, e.Text+"\n")
+		case e.Kind == harness.Exit:
+			add("events", fmt.Sprintf("exit %s %.0f expected=%s\n", e.Name, e.Value, e.Args.Text("expected")))
 		default:
 			line := strings.TrimSpace(fmt.Sprintf("%s %s %s", e.Kind, e.Lane, e.Name))
 			for _, arg := range e.Args {

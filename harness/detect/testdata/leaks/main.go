@@ -22,12 +22,15 @@ func main() {
 	s := &service{upstream: upstream.URL, cache: os.Getenv("CACHE"), jobs: make(chan func())}
 	s.db = sql.OpenDB(connector{s.cache})
 	s.db.SetMaxIdleConns(8)
+	s.few = sql.OpenDB(connector{s.cache})
+	s.few.SetMaxOpenConns(2)
 	s.stuck.Lock()
 	for path, f := range map[string]func(context.Context) error{
 		"/forgotten": s.forgotten, "/lost": s.lost, "/hub": s.hub, "/ticker": s.ticker, "/lock": s.lock,
 		"/body": s.body, "/file": s.file, "/pipe": s.pipe, "/conn": s.conn, "/rows": s.rows, "/client": s.client,
 		"/workers": s.workers, "/flusher": s.flusher, "/query": s.query, "/bounded": s.bounded,
 		"/keepalive": s.keepalive, "/timer": s.timer, "/reserve": s.reserve, "/once": s.singleton,
+		"/hold": s.hold, "/one": s.one, "/slow": s.slow,
 	} {
 		http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if err := f(r.Context()); err != nil {
@@ -42,7 +45,7 @@ func main() {
 
 type service struct {
 	upstream, cache string
-	db              *sql.DB
+	db, few         *sql.DB // few has at most two connections
 
 	mu    sync.Mutex
 	subs  []chan string
@@ -180,6 +183,36 @@ func (s *service) client(ctx context.Context) error {
 // singleton forgets one goroutine in all.
 func (s *service) singleton(ctx context.Context) error {
 	s.once.Do(func() { s.forgotten(ctx) })
+	return nil
+}
+
+// hold takes one of few connections and never gives it back.
+func (s *service) hold(context.Context) error {
+	rows, err := s.few.Query("PING")
+	if err != nil {
+		return err
+	}
+	rows.Next()
+	return nil
+}
+
+// one uses one of few connections.
+func (s *service) one(ctx context.Context) error {
+	rows, err := s.few.QueryContext(ctx, "PING")
+	if err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
+// slow has one of few connections for a while.
+func (s *service) slow(context.Context) error {
+	rows, err := s.few.Query("PING")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	time.Sleep(6 * time.Second)
 	return nil
 }
 
