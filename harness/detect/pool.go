@@ -73,8 +73,12 @@ func exhausted(gs []stack.Goroutine, waiting map[int64]string, dump *harness.Eve
 			continue
 		}
 		f.Signature = "pool exhausted: " + name
-		f.Title = fmt.Sprintf("%d calls have waited %s for a connection of %s, and no goroutine uses one: those that were taken are never given back",
-			len(waiting), apart.Round(100*time.Millisecond), name)
+		who := "a call has"
+		if n := len(waiting); n > 1 {
+			who = fmt.Sprintf("%d calls have", n)
+		}
+		f.Title = fmt.Sprintf("%s waited %s for a connection of %s, and no goroutine uses one: those that were taken are never given back",
+			who, apart.Round(100*time.Millisecond), name)
 		f.Detail = "one of those that wait:\n\n" + strings.Join(lines[g.First:g.Last+1], "\n") + "\n"
 	}
 	return f
