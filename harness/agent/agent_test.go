@@ -114,7 +114,7 @@ func TestAgentAnswers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "waits")
 	c, h := dial(t, s.socket)
-	if h.PID != s.cmd.Process.Pid || !strings.HasPrefix(h.Go, "go1.") || !slices.Equal(h.Features, []string{"goroutines", "flush", "census", "leaks", "crash"}) {
+	if h.PID != s.cmd.Process.Pid || !strings.HasPrefix(h.Go, "go1.") || !slices.Equal(h.Features, []string{"goroutines", "flush", "census", "leaks", "heap", "crash"}) {
 		t.Errorf("hello %+v", h)
 	}
 	dump, err := c.Ask(t.Context(), "goroutines")
@@ -147,6 +147,12 @@ func TestAgentAnswers(t *testing.T) {
 	}
 	if runtime.GOOS == "linux" && (held.Files["pipe"] < 4 || held.Files["socket"] < 2) {
 		t.Errorf("files: %v", held.Files)
+	}
+	if text, err := c.Ask(t.Context(), "census heap"); err != nil || !strings.Contains(string(text), `"heap":`) {
+		t.Errorf("%v, census: %s", err, text)
+	}
+	if sites, err := c.Ask(t.Context(), "heap"); err != nil {
+		t.Errorf("%v, sites: %s", err, sites)
 	}
 	if dump, err := c.Ask(t.Context(), "leaks"); err != nil || !strings.Contains(string(dump), "\ngoroutine 1 [") {
 		t.Errorf("%v, dump:\n%s", err, dump)

@@ -19,6 +19,7 @@ import (
 const (
 	Name  = "census" // what was counted
 	Leaks = "leaks"  // the stacks of all goroutines, taken because something had come to stay
+	Sites = "heap"   // where most of the heap that is in use was allocated, a line each
 )
 
 // The moments of a census, as the argument "when" of its event says. Beside it stands the
@@ -35,6 +36,7 @@ type Census struct {
 	Goroutines []Group        `json:"goroutines"`
 	Files      map[string]int `json:"files,omitempty"` // by kind: socket, pipe, file, other
 	Links      map[string]int `json:"links,omitempty"` // connections that are open
+	Heap       int64          `json:"heap,omitempty"`  // bytes in use after two collections; 0 where they were not counted
 	Cut        bool           `json:"cut,omitempty"`   // there are more goroutines than were read
 }
 
@@ -45,14 +47,19 @@ type Group struct {
 	IDs  []int64 `json:"ids"`
 }
 
-// Take asks the agent in the service, and counts the connections on the links.
-func Take(ctx context.Context, w harness.World, links []string) (Census, error) {
+// Take asks the agent in the service, and counts the connections on the links. Heap says
+// whether the heap is counted, too: the service then collects its garbage twice.
+func Take(ctx context.Context, w harness.World, links []string, heap bool) (Census, error) {
 	var c Census
 	a, err := w.Agent(harness.Service)
 	if err != nil {
 		return c, err
 	}
-	text, err := a.Ask(ctx, "census")
+	question := "census"
+	if heap {
+		question = "census heap"
+	}
+	text, err := a.Ask(ctx, question)
 	if err != nil {
 		return c, err
 	}
@@ -98,10 +105,20 @@ func Read(e harness.Event) (Census, bool) {
 
 // Key names what is counted together.
 type Key struct {
-	Sort string // "goroutine", "file" or "link"
+	Sort string // "goroutine", "file", "link" or "heap"
 	By   string // goroutine: the function with the go statement
 	Name string // goroutine: the outermost function; else the kind of file, the link
 }
+
+// Heap is the key of the heap in use.
+var Heap = Key{Sort: "heap"}
+
+// The bounds of growth of the heap, in KiB. Every round must leave more behind than garbage
+// and buffers make it vary, and all of them more than a cache may hold.
+const (
+	HeapRound = 64
+	HeapTotal = 16 << 10
+)
 
 // Of returns the key of a goroutine on a dump.
 func Of(g stack.Goroutine) Key {
@@ -112,7 +129,7 @@ func Of(g stack.Goroutine) Key {
 	return k
 }
 
-// Counts returns how much there is of everything.
+// Counts returns how much there is of everything, of the heap in KiB.
 func (c Census) Counts() map[Key]int {
 	out := make(map[Key]int, len(c.Goroutines)+len(c.Files)+len(c.Links))
 	for _, g := range c.Goroutines {
@@ -123,6 +140,9 @@ func (c Census) Counts() map[Key]int {
 	}
 	for link, n := range c.Links {
 		out[Key{Sort: "link", Name: link}] = n
+	}
+	if c.Heap > 0 {
+		out[Heap] = int(c.Heap >> 10)
 	}
 	return out
 }

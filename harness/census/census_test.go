@@ -26,11 +26,11 @@ func (link) Disturb(context.Context, harness.Toxic) (i harness.Injection, err er
 
 type link struct{}
 
-const answer = `{"pid":7,"goroutines":[{"root":"main.main","ids":[1]},{"by":"shop.New","root":"shop.(*Map[go.shape.string,int]).run","ids":[8,9]}],"files":{"socket":4}}`
+const answer = `{"pid":7,"goroutines":[{"root":"main.main","ids":[1]},{"by":"shop.New","root":"shop.(*Map[go.shape.string,int]).run","ids":[8,9]}],"files":{"socket":4},"heap":7168}`
 
 func TestCensusIsReadAsItWasTaken(t *testing.T) {
 	t.Parallel()
-	took, err := census.Take(t.Context(), world{answer: answer}, []string{"db"})
+	took, err := census.Take(t.Context(), world{answer: answer}, []string{"db"}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,11 +47,12 @@ func TestCensusIsReadAsItWasTaken(t *testing.T) {
 		{Sort: "goroutine", By: "shop.New", Name: "shop.(*Map[...]).run"}: 2,
 		{Sort: "file", Name: "socket"}:                                    4,
 		{Sort: "link", Name: "db"}:                                        3,
+		census.Heap:                                                       7,
 	}
 	if diff := cmp.Diff(want, got.Counts()); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)
 	}
-	grown := census.Grown(map[census.Key]int{{Sort: "goroutine", Name: "main.main"}: 1, {Sort: "file", Name: "socket"}: 3, {Sort: "link", Name: "db"}: 4}, got.Counts())
+	grown := census.Grown(map[census.Key]int{{Sort: "goroutine", Name: "main.main"}: 1, {Sort: "file", Name: "socket"}: 3, {Sort: "link", Name: "db"}: 4, census.Heap: 7}, got.Counts())
 	want = map[census.Key]int{{Sort: "goroutine", By: "shop.New", Name: "shop.(*Map[...]).run"}: 2, {Sort: "file", Name: "socket"}: 4}
 	if diff := cmp.Diff(want, grown); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)
@@ -61,7 +62,7 @@ func TestCensusIsReadAsItWasTaken(t *testing.T) {
 func TestWhatIsNoCensusIsNotRead(t *testing.T) {
 	t.Parallel()
 	for _, w := range []world{{answer: "census"}, {err: errors.New("no answer")}} {
-		if c, err := census.Take(t.Context(), w, nil); err == nil {
+		if c, err := census.Take(t.Context(), w, nil, false); err == nil {
 			t.Errorf("%+v gave %+v", w, c)
 		}
 	}

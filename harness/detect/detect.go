@@ -15,7 +15,7 @@ import (
 
 // All returns every detector, those that explain the findings of others first.
 func All() []*harness.Detector {
-	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Pool, GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak}
+	return []*harness.Detector{Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Pool, GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak, HeapGrowth}
 }
 
 // ByName returns the detector of that name, or nil.

@@ -24,6 +24,8 @@ const (
 	lookMore   = 500 * time.Millisecond // how much longer than must be is waited for what has grown to end
 	lookGap    = 250 * time.Millisecond // between two looks
 	maxLooks   = 3                      // how often the same growth is followed to the end
+	heapEvery  = 8                      // of how many cases of a search one has its heap counted
+	heapTime   = 15 * time.Second       // for rounds in which nothing but the heap grows
 	maxLeaks   = 4 << 20                // bytes of a dump in a record
 	askTime    = time.Second            // for one answer of the agent
 )
@@ -46,6 +48,8 @@ type life struct {
 type trail struct {
 	*Session
 	rec   *recorder
+	began time.Time
+	heap  bool               // it is counted
 	round int                // from 1
 	start *census.Census     // before the first round; nil where it is not known
 	prev  map[census.Key]int // at the end of the round before
@@ -54,7 +58,8 @@ type trail struct {
 
 // rounds plays a case, once or more often.
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
-	t := &trail{Session: s, rec: rec}
+	s.played++
+	t := &trail{Session: s, rec: rec, began: time.Now(), heap: s.opts.Growth == 1 || s.played%heapEvery == 0}
 	for {
 		t.round++
 		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
@@ -74,7 +79,7 @@ func (t *trail) begin(ctx context.Context) {
 	if t.opts.Growth < 0 || t.round > 1 || t.start != nil {
 		return
 	}
-	c, ok := t.take(ctx)
+	c, ok := t.take(ctx, t.heap)
 	if !ok {
 		return
 	}
@@ -86,13 +91,13 @@ func (t *trail) begin(ctx context.Context) {
 }
 
 // take asks for a census. False says that there is none to compare with.
-func (t *trail) take(ctx context.Context) (census.Census, bool) {
+func (t *trail) take(ctx context.Context, heap bool) (census.Census, bool) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	if !t.target.Build.Caps.Has(harness.CapAgent) {
 		return census.Census{}, false
 	}
-	c, err := census.Take(ctx, t.in, t.target.Links)
+	c, err := census.Take(ctx, t.in, t.target.Links, heap)
 	return c, err == nil && !c.Cut && (t.start == nil || t.start.PID == c.PID)
 }
 
@@ -103,6 +108,9 @@ func (t *trail) more(ctx context.Context) bool {
 		return false
 	}
 	now, ok := t.settle(ctx)
+	if ok && t.heap {
+		now, ok = t.take(ctx, true)
+	}
 	if !ok {
 		return false
 	}
@@ -115,8 +123,12 @@ func (t *trail) more(ctx context.Context) bool {
 		}
 	}
 	t.keys, t.prev = grown, counts
-	if len(t.keys) == 0 {
+	t.heap = slices.Contains(t.keys, census.Heap)
+	switch {
+	case len(t.keys) == 0:
 		return false
+	case t.heap && len(t.keys) == 1:
+		return t.swell(ctx, counts[census.Heap])
 	}
 	dump, ok := t.dump(ctx, census.End)
 	switch {
@@ -134,11 +146,29 @@ func (t *trail) more(ctx context.Context) bool {
 	return false
 }
 
+// swell reports whether another round is to be played of a case in which nothing but the heap
+// grows, which is so much now. Once that is enough, it asks where it was allocated.
+func (t *trail) swell(ctx context.Context, now int) bool {
+	if now-t.start.Counts()[census.Heap] < census.HeapTotal {
+		if time.Since(t.began) < heapTime {
+			return true
+		}
+	} else if a, err := t.in.Agent(harness.Service); err == nil {
+		ctx, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
+		if b, err := a.Ask(ctx, "heap"); err == nil {
+			t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Sites, Args: census.Args(census.End, t.round), Text: strings.ToValidUTF8(string(b), "\uFFFD")})
+		}
+	}
+	t.opts.Memory.looked(census.Heap, now)
+	return false
+}
+
 // settle waits a moment for what has grown to end, and returns the last census.
 func (t *trail) settle(ctx context.Context) (census.Census, bool) {
 	end := time.Now().Add(settleTime)
 	for {
-		now, ok := t.take(ctx)
+		now, ok := t.take(ctx, false)
 		if !ok || len(t.grown(now.Counts())) == 0 || time.Now().After(end) || !sleep(ctx, settleGap) {
 			return now, ok
 		}
@@ -151,6 +181,12 @@ func (t *trail) grown(now map[census.Key]int) []census.Key {
 	var out []census.Key
 	m := t.opts.Memory
 	for k, n := range census.Grown(t.prev, now) {
+		if k == census.Heap {
+			if n-t.prev[k] >= census.HeapRound && (t.round == 1 && m.looks[k] < maxLooks || slices.Contains(t.keys, k)) {
+				out = append(out, k)
+			}
+			continue
+		}
 		if t.round > 1 && slices.Contains(t.keys, k) ||
 			t.round == 1 && n-max(t.first.counts[k], m.level[k]) >= t.opts.Growth && m.looks[k] < maxLooks {
 			out = append(out, k)
@@ -181,6 +217,9 @@ func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
 func (t *trail) proven(dump string) bool {
 	stayed := t.start.Stayed(dump)
 	for _, k := range t.keys {
+		if k == census.Heap {
+			continue
+		}
 		leaked := 0
 		for _, g := range stayed[k] {
 			if g.Leaked {
@@ -199,7 +238,7 @@ func (t *trail) patience(dump string) time.Duration {
 	stayed := t.start.Stayed(dump)
 	var most time.Duration
 	for _, k := range t.keys {
-		if k.Sort != "goroutine" {
+		if k.Sort != "goroutine" && k != census.Heap {
 			return census.LongLook
 		}
 		for _, g := range stayed[k] {
@@ -214,12 +253,15 @@ func (t *trail) patience(dump string) time.Duration {
 func (t *trail) look(ctx context.Context, patience time.Duration) {
 	end := time.Now().Add(patience + lookMore)
 	for {
-		now, ok := t.take(ctx)
+		now, ok := t.take(ctx, false)
 		if !ok {
 			return
 		}
 		counts, base := now.Counts(), t.start.Counts()
 		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool {
+			if k == census.Heap {
+				return true // it was not alone, and is not followed here
+			}
 			gone := counts[k]-base[k] < t.round
 			if gone {
 				t.opts.Memory.raise(k, counts[k])

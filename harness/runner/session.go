@@ -45,6 +45,7 @@ type Session struct {
 	tap    tap
 	last   harness.Case // what was played last
 	first  life         // what the process held when it was looked at first
+	played int          // cases
 	worn   string
 	cost   Cost
 }
