@@ -206,9 +206,9 @@ func (e Effect) String() string {
 type Detector struct {
 	Name, Doc string
 	Needs     Caps
-	Minimum   int  // a campaign passes it only if Checked adds up to this
-	Proof     bool // one sighting proves the finding, even where it cannot be shown again
-	Repeats   bool // it judges what adds up where one process plays the same case again and again
+	Minimum   int    // a campaign passes it only if Checked adds up to this
+	Proof     bool   // one sighting proves the finding, even where it cannot be shown again
+	Repeats   string // what it judges the growth of where one process plays a case again and again, as package census names it; "" for no growth
 	Detect    func(*Record) Judgement
 }
 

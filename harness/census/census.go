@@ -103,15 +103,25 @@ func Read(e harness.Event) (Census, bool) {
 	return c, json.Unmarshal([]byte(e.Text), &c) == nil && c.PID != 0 && !c.Cut
 }
 
+// The sorts of things that are counted. Leaked is a part of the goroutines: those that the
+// runtime says nobody can wake any more.
+const (
+	Goroutine = "goroutine"
+	Leaked    = "leaked"
+	File      = "file"
+	Link      = "link"
+	Memory    = "heap"
+)
+
 // Key names what is counted together.
 type Key struct {
-	Sort string // "goroutine", "file", "link" or "heap"
+	Sort string // Goroutine, File, Link or Memory
 	By   string // goroutine: the function with the go statement
 	Name string // goroutine: the outermost function; else the kind of file, the link
 }
 
 // Heap is the key of the heap in use.
-var Heap = Key{Sort: "heap"}
+var Heap = Key{Sort: Memory}
 
 // The bounds of growth of the heap, in KiB. Every round must leave more behind than garbage
 // and buffers make it vary, and all of them more than a cache may hold.
@@ -122,7 +132,7 @@ const (
 
 // Of returns the key of a goroutine on a dump.
 func Of(g stack.Goroutine) Key {
-	k := Key{Sort: "goroutine", By: g.Creator.Func}
+	k := Key{Sort: Goroutine, By: g.Creator.Func}
 	if n := len(g.Frames); n > 0 {
 		k.Name = g.Frames[n-1].Func
 	}
@@ -136,10 +146,10 @@ func (c Census) Counts() map[Key]int {
 		out[g.key()] += len(g.IDs)
 	}
 	for kind, n := range c.Files {
-		out[Key{Sort: "file", Name: kind}] = n
+		out[Key{Sort: File, Name: kind}] = n
 	}
 	for link, n := range c.Links {
-		out[Key{Sort: "link", Name: link}] = n
+		out[Key{Sort: Link, Name: link}] = n
 	}
 	if c.Heap > 0 {
 		out[Heap] = int(c.Heap >> 10)
@@ -149,7 +159,7 @@ func (c Census) Counts() map[Key]int {
 
 // key is what Of says of each goroutine of the group.
 func (g Group) key() Key {
-	return Key{Sort: "goroutine", By: stack.Shorten(g.By), Name: stack.Shorten(g.Root)}
+	return Key{Sort: Goroutine, By: stack.Shorten(g.By), Name: stack.Shorten(g.Root)}
 }
 
 // IDs returns the numbers of all goroutines.

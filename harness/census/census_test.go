@@ -43,17 +43,17 @@ func TestCensusIsReadAsItWasTaken(t *testing.T) {
 		t.Errorf("ok %v, want -, got +\n%s", ok, diff)
 	}
 	want := map[census.Key]int{
-		{Sort: "goroutine", Name: "main.main"}:                            1,
-		{Sort: "goroutine", By: "shop.New", Name: "shop.(*Map[...]).run"}: 2,
-		{Sort: "file", Name: "socket"}:                                    4,
-		{Sort: "link", Name: "db"}:                                        3,
-		census.Heap:                                                       7,
+		{Sort: census.Goroutine, Name: "main.main"}:                            1,
+		{Sort: census.Goroutine, By: "shop.New", Name: "shop.(*Map[...]).run"}: 2,
+		{Sort: census.File, Name: "socket"}:                                    4,
+		{Sort: census.Link, Name: "db"}:                                        3,
+		census.Heap:                                                            7,
 	}
 	if diff := cmp.Diff(want, got.Counts()); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)
 	}
-	grown := census.Grown(map[census.Key]int{{Sort: "goroutine", Name: "main.main"}: 1, {Sort: "file", Name: "socket"}: 3, {Sort: "link", Name: "db"}: 4, census.Heap: 7}, got.Counts())
-	want = map[census.Key]int{{Sort: "goroutine", By: "shop.New", Name: "shop.(*Map[...]).run"}: 2, {Sort: "file", Name: "socket"}: 4}
+	grown := census.Grown(map[census.Key]int{{Sort: census.Goroutine, Name: "main.main"}: 1, {Sort: census.File, Name: "socket"}: 3, {Sort: census.Link, Name: "db"}: 4, census.Heap: 7}, got.Counts())
+	want = map[census.Key]int{{Sort: census.Goroutine, By: "shop.New", Name: "shop.(*Map[...]).run"}: 2, {Sort: census.File, Name: "socket"}: 4}
 	if diff := cmp.Diff(want, grown); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)
 	}
@@ -83,7 +83,7 @@ func TestStayedIsWhatTheCensusDoesNotKnow(t *testing.T) {
 	stayed := c.Stayed("goroutine 9 [select]:\nshop.(*Map[...]).run(0x1)\n\t/shop.go:1 +0x1\n" + by +
 		"goroutine 10 [chan receive (leaked)]:\nsync.x()\n\t/x.go:1 +0x1\nshop.(*Map[...]).run(0x1)\n\t/shop.go:1 +0x1\n" + by +
 		"goroutine 11 [running]:\nshop/zzshakedown.serve()\n\t/x.go:1 +0x1\ncreated by shop/zzshakedown.accept in goroutine 2\n\t/x.go:1 +0x1\n")
-	k := census.Key{Sort: "goroutine", By: "shop.New", Name: "shop.(*Map[...]).run"}
+	k := census.Key{Sort: census.Goroutine, By: "shop.New", Name: "shop.(*Map[...]).run"}
 	if len(stayed) != 1 || len(stayed[k]) != 1 || stayed[k][0].ID != 10 || !stayed[k][0].Leaked {
 		t.Errorf("got %+v", stayed)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
 )
 
 // ConnectionLeak finds connections to a dependency that calls open and nobody gives back. A
@@ -14,7 +15,7 @@ var ConnectionLeak = &harness.Detector{
 	Doc:     "connections to a dependency stay open, more with every round of the same calls",
 	Needs:   harness.CapAgent | harness.CapLinks,
 	Minimum: 20,
-	Repeats: true,
+	Repeats: census.Link,
 	Detect:  connectionLeak,
 }
 
@@ -25,7 +26,7 @@ func connectionLeak(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	for _, k := range t.lasting("link") {
+	for _, k := range t.lasting(census.Link) {
 		add(&j, harness.Finding{
 			Detector:  "connection-leak",
 			Signature: "connection leak: " + k.Name,

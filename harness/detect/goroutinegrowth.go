@@ -30,7 +30,7 @@ var GoroutineGrowth = &harness.Detector{
 	Doc:     "goroutines stay behind, more with every round of the same calls",
 	Needs:   harness.CapAgent,
 	Minimum: 20,
-	Repeats: true,
+	Repeats: census.Goroutine,
 	Detect:  goroutineGrowth,
 }
 
@@ -45,7 +45,7 @@ func goroutineGrowth(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	apart := t.late.at - t.end.at
-	for _, k := range t.growing("goroutine") {
+	for _, k := range t.growing(census.Goroutine) {
 		for _, s := range t.sorts(t.stood(t.start.Stayed(t.late.text)[k])) {
 			own := stack.Own(t.module, s.site)
 			switch patience, known := census.Patience(s.state); {

@@ -21,7 +21,7 @@ var HeapGrowth = &harness.Detector{
 	Doc:     "memory stays in use, 16 MiB of it after rounds of the same calls, and more with every one",
 	Needs:   harness.CapAgent,
 	Minimum: 20,
-	Repeats: true,
+	Repeats: census.Memory,
 	Detect:  heapGrowth,
 }
 

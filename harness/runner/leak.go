@@ -60,6 +60,7 @@ type trail struct {
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
 	s.played++
 	t := &trail{Session: s, rec: rec, began: time.Now(), heap: s.opts.Growth == 1 || s.played%heapEvery == 0}
+	t.heap = t.heap && t.follows(census.Heap)
 	for {
 		t.round++
 		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string][]byte{}, clients: map[string]harness.Client{}}
@@ -131,8 +132,11 @@ func (t *trail) more(ctx context.Context) bool {
 		return t.swell(ctx, counts[census.Heap])
 	}
 	dump, ok := t.dump(ctx, census.End)
+	if t.opts.Follow == census.Leaked {
+		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool { return !t.leaked(k, dump) })
+	}
 	switch {
-	case !ok:
+	case !ok || len(t.keys) == 0:
 		return false
 	case t.round > 1 && t.proven(dump):
 	case t.round < leakRounds:
@@ -181,6 +185,9 @@ func (t *trail) grown(now map[census.Key]int) []census.Key {
 	var out []census.Key
 	m := t.opts.Memory
 	for k, n := range census.Grown(t.prev, now) {
+		if !t.follows(k) {
+			continue
+		}
 		if k == census.Heap {
 			if n-t.prev[k] >= census.HeapRound && (t.round == 1 && m.looks[k] < maxLooks || slices.Contains(t.keys, k)) {
 				out = append(out, k)
@@ -193,6 +200,12 @@ func (t *trail) grown(now map[census.Key]int) []census.Key {
 		}
 	}
 	return out
+}
+
+// follows reports whether growth of that sort is looked for.
+func (t *trail) follows(k census.Key) bool {
+	f := t.opts.Follow
+	return f == "" || f == k.Sort || f == census.Leaked && k.Sort == census.Goroutine
 }
 
 // dump takes the stacks of all goroutines.
@@ -212,25 +225,22 @@ func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
 	return text, true
 }
 
-// proven reports whether the runtime says of all that has grown that it can never end, so
-// that nothing is to be waited for.
-func (t *trail) proven(dump string) bool {
-	stayed := t.start.Stayed(dump)
-	for _, k := range t.keys {
-		if k == census.Heap {
-			continue
-		}
-		leaked := 0
-		for _, g := range stayed[k] {
-			if g.Leaked {
-				leaked++
-			}
-		}
-		if leaked < t.round {
-			return false
+// leaked reports whether the runtime says of something that has grown, once for each round
+// at least, that it can never end.
+func (t *trail) leaked(k census.Key, dump string) bool {
+	n := 0
+	for _, g := range t.start.Stayed(dump)[k] {
+		if g.Leaked {
+			n++
 		}
 	}
-	return true
+	return n >= t.round
+}
+
+// proven reports whether nothing is to be waited for: the runtime says so of all that has
+// grown.
+func (t *trail) proven(dump string) bool {
+	return !slices.ContainsFunc(t.keys, func(k census.Key) bool { return k != census.Heap && !t.leaked(k, dump) })
 }
 
 // patience is how long it takes to tell whether what has grown stays for good.
@@ -238,7 +248,7 @@ func (t *trail) patience(dump string) time.Duration {
 	stayed := t.start.Stayed(dump)
 	var most time.Duration
 	for _, k := range t.keys {
-		if k.Sort != "goroutine" && k != census.Heap {
+		if k.Sort != census.Goroutine && k != census.Heap {
 			return census.LongLook
 		}
 		for _, g := range stayed[k] {

@@ -52,7 +52,7 @@ func samples(rec *harness.Record) string {
 			if !ok {
 				return "bad census " + e.Text
 			}
-			n := c.Counts()[census.Key{Sort: "goroutine", By: "shop.start", Name: "shop.work"}]
+			n := c.Counts()[census.Key{Sort: census.Goroutine, By: "shop.start", Name: "shop.work"}]
 			out = append(out, fmt.Sprintf("%s%d=%d", e.Args.Text("when"), e.Args.Int("round"), n))
 		case e.Kind == harness.Sample:
 			out = append(out, e.Name)
@@ -67,22 +67,26 @@ func TestCaseThatLeavesSomethingIsPlayedAgain(t *testing.T) {
 		name, state string
 		holds       func(calls int) int
 		growth      int
+		follow      string
 		want        string
 	}{
-		{"nothing stays", "select", func(int) int { return 2 }, 1, "start1=2 end1=2"},
-		{"few stay", "select", func(n int) int { return n }, 0, "start1=0 end1=2"},
-		{"nobody asks", "select", func(n int) int { return n }, -1, ""},
-		{"a pool fills", "chan receive", func(n int) int { return min(n, 2) }, 1, "start1=0 end1=2 leaks reset end2=2"},
-		{"a pool fills later", "chan receive", func(n int) int { return min(n, 3) }, 1, "start1=0 end1=2 leaks reset end2=3 leaks reset end3=3"},
-		{"a leak", "chan receive", func(n int) int { return n }, 1,
+		{"nothing stays", "select", func(int) int { return 2 }, 1, "", "start1=2 end1=2"},
+		{"few stay", "select", func(n int) int { return n }, 0, "", "start1=0 end1=2"},
+		{"nobody asks", "select", func(n int) int { return n }, -1, "", ""},
+		{"a pool fills", "chan receive", func(n int) int { return min(n, 2) }, 1, "", "start1=0 end1=2 leaks reset end2=2"},
+		{"a pool fills later", "chan receive", func(n int) int { return min(n, 3) }, 1, "", "start1=0 end1=2 leaks reset end2=3 leaks reset end3=3"},
+		{"a leak", "chan receive", func(n int) int { return n }, 1, "",
 			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks late4=8 leaks"},
-		{"a leak beyond doubt", "chan receive (leaked)", func(n int) int { return n }, 1, "start1=0 end1=2 leaks reset end2=4 leaks"},
+		{"only what is beyond doubt", "chan receive (leaked)", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks reset end2=4 leaks"},
+		{"nothing is beyond doubt", "chan receive", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks"},
+		{"only files", "chan receive", func(n int) int { return n }, 1, census.File, "start1=0 end1=2"},
+		{"a leak beyond doubt", "chan receive (leaked)", func(n int) int { return n }, 1, "", "start1=0 end1=2 leaks reset end2=4 leaks"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := leaving(tt.state, tt.holds)
-				rec, worn, err := play(t, t.Context(), s, runner.Options{Growth: tt.growth}, "a get *2\n")
+				rec, worn, err := play(t, t.Context(), s, runner.Options{Growth: tt.growth, Follow: tt.follow}, "a get *2\n")
 				if err != nil || worn != "" {
 					t.Fatal(err, worn)
 				}
