@@ -68,7 +68,7 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 			return err
 		}
 		if !t.more(ctx) {
-			return nil
+			return ctx.Err() // what was cut short has not shown that nothing stays
 		}
 		rec.emit(harness.Event{Kind: harness.Reset, Step: -1})
 	}

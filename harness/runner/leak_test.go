@@ -2,10 +2,12 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -167,6 +169,18 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 		}
 		if followed != 3 {
 			t.Errorf("a leak was followed %d times: %v", followed, got)
+		}
+	})
+}
+
+func TestLookThatIsCutShortIsNoReplay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		rec, _, err := play(t, ctx, leaving("chan receive", func(n int) int { return n }), runner.Options{Growth: 1}, "a get *2\n")
+		if !errors.Is(err, context.DeadlineExceeded) || rec == nil || rec.Count(harness.OK) != 8 {
+			t.Errorf("got %v, %s", err, samples(rec))
 		}
 	})
 }
