@@ -9,11 +9,11 @@ import (
 
 // ConnectionLeak finds connections to a dependency that calls open and nobody gives back. A
 // pool has what it needs after a round or two, and a connection that a fault has broken is
-// replaced; so it asks for what FileLeak asks for.
+// replaced; so it asks for what FileLeak asks for. A service without dependencies has none to leak.
 var ConnectionLeak = &harness.Detector{
 	Name:    "connection-leak",
 	Doc:     "connections to a dependency stay open, more with every round of the same calls",
-	Needs:   harness.CapAgent | harness.CapLinks,
+	Needs:   harness.CapAgent,
 	Minimum: 20,
 	Repeats: census.Link,
 	Detect:  connectionLeak,

@@ -24,7 +24,7 @@ const (
 	lookMore   = 500 * time.Millisecond // how much longer than must be is waited for what has grown to end
 	lookGap    = 250 * time.Millisecond // between two looks
 	maxLooks   = 3                      // how often the same growth is followed to the end
-	heapEvery  = 8                      // of how many cases of a search one has its heap counted
+	heapEvery  = 8                      // of how many cases of a search one has its heap counted: the second, for the first fills what is filled once
 	heapTime   = 15 * time.Second       // for rounds in which nothing but the heap grows
 	maxLeaks   = 4 << 20                // bytes of a dump in a record
 	askTime    = time.Second            // for one answer of the agent
@@ -59,7 +59,7 @@ type trail struct {
 // rounds plays a case, once or more often.
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
 	s.played++
-	t := &trail{Session: s, rec: rec, began: time.Now(), heap: s.opts.Growth == 1 || s.played%heapEvery == 0}
+	t := &trail{Session: s, rec: rec, began: time.Now(), heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
 	t.heap = t.heap && t.follows(census.Heap)
 	for {
 		t.round++
@@ -145,7 +145,9 @@ func (t *trail) more(ctx context.Context) bool {
 		t.look(ctx, t.patience(dump))
 	}
 	for _, k := range t.keys {
-		t.opts.Memory.looked(k, counts[k])
+		if k != census.Heap { // which was not followed beside others
+			t.opts.Memory.looked(k, counts[k])
+		}
 	}
 	return false
 }
@@ -270,7 +272,7 @@ func (t *trail) look(ctx context.Context, patience time.Duration) {
 		counts, base := now.Counts(), t.start.Counts()
 		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool {
 			if k == census.Heap {
-				return true // it was not alone, and is not followed here
+				return true
 			}
 			gone := counts[k]-base[k] < t.round
 			if gone {
