@@ -33,9 +33,8 @@ const (
 	CapIdentity Caps = 1 << (16 + iota) // it says who a lane is, and which replies speak of their caller alone
 )
 
-// Declared are all the abilities that a description gives: links come with the dependencies
-// that it names.
-const Declared = CapIdentity | CapLinks
+// Declared are all the abilities that a description gives.
+const Declared = CapIdentity
 
 // Has reports whether c has every ability in need.
 func (c Caps) Has(need Caps) bool { return c&need == need }
@@ -221,9 +220,9 @@ func (e Effect) String() string {
 type Detector struct {
 	Name, Doc string
 	Needs     Caps
-	Minimum   int  // a campaign passes it only if Checked adds up to this
-	Proof     bool // one sighting proves the finding, even where it cannot be shown again
-	Repeats   bool // it judges what adds up where one process plays the same case again and again
+	Minimum   int    // a campaign passes it only if Checked adds up to this
+	Proof     bool   // one sighting proves the finding, even where it cannot be shown again
+	Repeats   string // what it judges the growth of where one process plays a case again and again, as package census names it; "" for no growth
 	Detect    func(*Record) Judgement
 }
 

@@ -13,11 +13,17 @@ import (
 // traits of a proven bug into quarantine.
 func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	s.observe(rec)
-	if n := len(rec.Events); n > 0 && len(proven) == 0 {
+	if len(proven) == 0 {
+		var took time.Duration // until the last step was done: what the harness looks at later is not the case's doing
+		for _, e := range rec.Events {
+			if e.Step >= 0 {
+				took = e.At
+			}
+		}
 		if len(rec.Case.Faults()) == 0 {
-			s.calm += rec.Events[n-1].At
+			s.calm += took
 		} else {
-			s.rough += rec.Events[n-1].At
+			s.rough += took
 		}
 	}
 	if len(proven) > 0 && len(rec.Case.Steps) > 0 {

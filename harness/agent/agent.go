@@ -108,6 +108,8 @@ func (c *Conn) dial(ctx context.Context) (Hello, error) {
 //	goroutines   the stacks of all goroutines
 //	leaks        the same, where the runtime can tell with "(leaked)" behind what those wait for that nobody can wake
 //	census       how many goroutines there are of each sort, and files: see package census
+//	census heap  the same, and how much of the heap is in use, which takes two collections
+//	heap         where most of the heap that is in use was allocated
 //	flush TOKEN  a line that ends in TOKEN is now on the streams that the answer names
 //
 // It returns when ctx ends, at the latest.

@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -112,7 +114,7 @@ func TestAgentAnswers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "waits")
 	c, h := dial(t, s.socket)
-	if h.PID != s.cmd.Process.Pid || !strings.HasPrefix(h.Go, "go1.") || !slices.Equal(h.Features, []string{"goroutines", "flush", "census", "leaks", "crash"}) {
+	if h.PID != s.cmd.Process.Pid || !strings.HasPrefix(h.Go, "go1.") || !slices.Equal(h.Features, []string{"goroutines", "flush", "census", "leaks", "heap", "crash"}) {
 		t.Errorf("hello %+v", h)
 	}
 	dump, err := c.Ask(t.Context(), "goroutines")
@@ -127,6 +129,33 @@ func TestAgentAnswers(t *testing.T) {
 		if _, err := io.ReadFull(f, b); err != nil || string(b) != "token-7\n" {
 			t.Errorf("%s: %q, %v", lane, b, err)
 		}
+	}
+	text, err := c.Ask(t.Context(), "census")
+	var held struct {
+		PID        int
+		Goroutines []struct {
+			By, Root string
+			IDs      []int64
+		}
+		Files map[string]int
+	}
+	if err != nil || json.Unmarshal(text, &held) != nil || held.PID != h.PID || len(held.Goroutines) == 0 || held.Goroutines[0].Root == "" {
+		t.Errorf("%v, census: %s", err, text)
+	}
+	if strings.Contains(string(text), "zzshakedown") { // the agent does not count itself
+		t.Errorf("census: %s", text)
+	}
+	if runtime.GOOS == "linux" && (held.Files["pipe"] < 4 || held.Files["socket"] < 2) {
+		t.Errorf("files: %v", held.Files)
+	}
+	if text, err := c.Ask(t.Context(), "census heap"); err != nil || !strings.Contains(string(text), `"heap":`) {
+		t.Errorf("%v, census: %s", err, text)
+	}
+	if sites, err := c.Ask(t.Context(), "heap"); err != nil {
+		t.Errorf("%v, sites: %s", err, sites)
+	}
+	if dump, err := c.Ask(t.Context(), "leaks"); err != nil || !strings.Contains(string(dump), "\ngoroutine 1 [") {
+		t.Errorf("%v, dump:\n%s", err, dump)
 	}
 	if _, err := c.Ask(t.Context(), "weather"); err == nil || !strings.Contains(err.Error(), `does not know "weather"`) {
 		t.Errorf("got %v", err)

@@ -123,10 +123,12 @@ const (
 func (l *Lab) Prove(ctx context.Context, bug harness.Bug, prefix []harness.Case) (harness.Bug, *harness.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.Triage)
 	defer cancel()
-	if d := detect.ByName(bug.Detector); d != nil && !d.Repeats {
-		quick := *l
-		quick.Runner.Growth = -1
-		l = &quick
+	if d := detect.ByName(bug.Detector); d != nil {
+		only := *l
+		if only.Runner.Follow = d.Repeats; d.Repeats == "" {
+			only.Runner.Growth = -1
+		}
+		l = &only
 	}
 	shown, others, err := l.confirm(ctx, bug, prefix)
 	err = Failure(ctx, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/stack"
@@ -18,6 +19,7 @@ import (
 const (
 	Name  = "census" // what was counted
 	Leaks = "leaks"  // the stacks of all goroutines, taken because something had come to stay
+	Sites = "heap"   // where most of the heap that is in use was allocated, a line each
 )
 
 // The moments of a census, as the argument "when" of its event says. Beside it stands the
@@ -34,6 +36,7 @@ type Census struct {
 	Goroutines []Group        `json:"goroutines"`
 	Files      map[string]int `json:"files,omitempty"` // by kind: socket, pipe, file, other
 	Links      map[string]int `json:"links,omitempty"` // connections that are open
+	Heap       int64          `json:"heap,omitempty"`  // bytes in use after two collections; 0 where they were not counted
 	Cut        bool           `json:"cut,omitempty"`   // there are more goroutines than were read
 }
 
@@ -44,14 +47,19 @@ type Group struct {
 	IDs  []int64 `json:"ids"`
 }
 
-// Take asks the agent in the service, and counts the connections on the links.
-func Take(ctx context.Context, w harness.World, links []string) (Census, error) {
+// Take asks the agent in the service, and counts the connections on the links. Heap says
+// whether the heap is counted, too: the service then collects its garbage twice.
+func Take(ctx context.Context, w harness.World, links []string, heap bool) (Census, error) {
 	var c Census
 	a, err := w.Agent(harness.Service)
 	if err != nil {
 		return c, err
 	}
-	text, err := a.Ask(ctx, "census")
+	question := "census"
+	if heap {
+		question = "census heap"
+	}
+	text, err := a.Ask(ctx, question)
 	if err != nil {
 		return c, err
 	}
@@ -95,40 +103,63 @@ func Read(e harness.Event) (Census, bool) {
 	return c, json.Unmarshal([]byte(e.Text), &c) == nil && c.PID != 0 && !c.Cut
 }
 
+// The sorts of things that are counted. Leaked is a part of the goroutines: those that the
+// runtime says nobody can wake any more.
+const (
+	Goroutine = "goroutine"
+	Leaked    = "leaked"
+	File      = "file"
+	Link      = "link"
+	Memory    = "heap"
+)
+
 // Key names what is counted together.
 type Key struct {
-	Sort string // "goroutine", "file" or "link"
+	Sort string // Goroutine, File, Link or Memory
 	By   string // goroutine: the function with the go statement
 	Name string // goroutine: the outermost function; else the kind of file, the link
 }
 
+// Heap is the key of the heap in use.
+var Heap = Key{Sort: Memory}
+
+// The bounds of growth of the heap, in KiB. Every round must leave more behind than garbage
+// and buffers make it vary, and all of them more than a cache may hold.
+const (
+	HeapRound = 64
+	HeapTotal = 16 << 10
+)
+
 // Of returns the key of a goroutine on a dump.
 func Of(g stack.Goroutine) Key {
-	k := Key{Sort: "goroutine", By: g.Creator.Func}
+	k := Key{Sort: Goroutine, By: g.Creator.Func}
 	if n := len(g.Frames); n > 0 {
 		k.Name = g.Frames[n-1].Func
 	}
 	return k
 }
 
-// Counts returns how much there is of everything.
+// Counts returns how much there is of everything, of the heap in KiB.
 func (c Census) Counts() map[Key]int {
 	out := make(map[Key]int, len(c.Goroutines)+len(c.Files)+len(c.Links))
 	for _, g := range c.Goroutines {
 		out[g.key()] += len(g.IDs)
 	}
 	for kind, n := range c.Files {
-		out[Key{Sort: "file", Name: kind}] = n
+		out[Key{Sort: File, Name: kind}] = n
 	}
 	for link, n := range c.Links {
-		out[Key{Sort: "link", Name: link}] = n
+		out[Key{Sort: Link, Name: link}] = n
+	}
+	if c.Heap > 0 {
+		out[Heap] = int(c.Heap >> 10)
 	}
 	return out
 }
 
 // key is what Of says of each goroutine of the group.
 func (g Group) key() Key {
-	return Key{Sort: "goroutine", By: stack.Shorten(g.By), Name: stack.Shorten(g.Root)}
+	return Key{Sort: Goroutine, By: stack.Shorten(g.By), Name: stack.Shorten(g.Root)}
 }
 
 // IDs returns the numbers of all goroutines.
@@ -159,4 +190,25 @@ func Grown(before, now map[Key]int) map[Key]int {
 	out := maps.Clone(now)
 	maps.DeleteFunc(out, func(k Key, n int) bool { return n <= before[k] })
 	return out
+}
+
+// What has grown is given some time to end by itself: long where it may wait with a
+// timeout, short where nothing but another goroutine can end the wait.
+const (
+	LongLook  = 8 * time.Second
+	ShortLook = 2 * time.Second
+)
+
+// Patience returns how long a goroutine in that state must have stayed to be one that stays
+// for good; false says that no time would tell, since it may wait with any timeout.
+func Patience(state string) (look time.Duration, known bool) {
+	switch {
+	case state == "IO wait" || state == "chan receive":
+		return LongLook, true
+	case strings.HasPrefix(state, "chan ") || state == "select (no cases)":
+		return ShortLook, true
+	case strings.HasPrefix(state, "sync.") || state == "semacquire":
+		return ShortLook, true
+	}
+	return LongLook, false
 }

@@ -4,17 +4,18 @@ import (
 	"fmt"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
 )
 
 // ConnectionLeak finds connections to a dependency that calls open and nobody gives back. A
 // pool has what it needs after a round or two, and a connection that a fault has broken is
-// replaced; so it asks for what FileLeak asks for.
+// replaced; so it asks for what FileLeak asks for. A service without dependencies has none to leak.
 var ConnectionLeak = &harness.Detector{
 	Name:    "connection-leak",
 	Doc:     "connections to a dependency stay open, more with every round of the same calls",
-	Needs:   harness.CapAgent | harness.CapLinks,
+	Needs:   harness.CapAgent,
 	Minimum: 20,
-	Repeats: true,
+	Repeats: census.Link,
 	Detect:  connectionLeak,
 }
 
@@ -25,7 +26,7 @@ func connectionLeak(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	for _, k := range t.lasting("link") {
+	for _, k := range t.lasting(census.Link) {
 		add(&j, harness.Finding{
 			Detector:  "connection-leak",
 			Signature: "connection leak: " + k.Name,

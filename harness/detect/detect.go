@@ -1,6 +1,7 @@
 // Package detect holds what every service promises, whatever it is for: no data race, no
 // panic, no fatal error, no exit of its own, no call that stands still, no wrong status
-// while nothing is disturbed, nobody shown what is another's.
+// while nothing is disturbed, nobody shown what is another's, nothing left behind that adds
+// up.
 //
 // Each detector is a pure function of the record. It prefers silence to doubt: what could
 // have another explanation is no finding.
@@ -17,7 +18,7 @@ import (
 func All() []*harness.Detector {
 	return []*harness.Detector{
 		Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Identity,
-		GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak,
+		Pool, GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak, HeapGrowth,
 	}
 }
 

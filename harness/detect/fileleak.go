@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
 )
 
 // FileLeak finds files, pipes and sockets that calls open and nobody closes. Pools and
@@ -15,7 +16,7 @@ var FileLeak = &harness.Detector{
 	Doc:     "files or sockets stay open, more with every round of the same calls",
 	Needs:   harness.CapAgent,
 	Minimum: 20,
-	Repeats: true,
+	Repeats: census.File,
 	Detect:  fileLeak,
 }
 
@@ -28,11 +29,11 @@ func fileLeak(rec *harness.Record) harness.Judgement {
 	j.Checked = t.calls
 	onLinks := 0
 	for k := range t.last {
-		if k.Sort == "link" {
+		if k.Sort == census.Link {
 			onLinks += max(t.more(k), 0)
 		}
 	}
-	for _, k := range t.lasting("file") {
+	for _, k := range t.lasting(census.File) {
 		n := t.more(k)
 		if k.Name == "socket" {
 			n -= onLinks

@@ -3,10 +3,9 @@ package detect
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
 	"github.com/shakedown-go/shakedown/harness/stack"
 )
 
@@ -31,7 +30,7 @@ var GoroutineGrowth = &harness.Detector{
 	Doc:     "goroutines stay behind, more with every round of the same calls",
 	Needs:   harness.CapAgent,
 	Minimum: 20,
-	Repeats: true,
+	Repeats: census.Goroutine,
 	Detect:  goroutineGrowth,
 }
 
@@ -46,10 +45,10 @@ func goroutineGrowth(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	apart := t.late.at - t.end.at
-	for _, k := range t.growing("goroutine") {
+	for _, k := range t.growing(census.Goroutine) {
 		for _, s := range t.sorts(t.stood(t.start.Stayed(t.late.text)[k])) {
 			own := stack.Own(t.module, s.site)
-			switch patience, known := waits(s.state); {
+			switch patience, known := census.Patience(s.state); {
 			case len(s.gs) < t.rounds() || !own && s.state == "IO wait":
 			case !known:
 				if own {
@@ -79,18 +78,4 @@ func (t *trail) stood(gs []stack.Goroutine) []stack.Goroutine {
 		b, was := before[g.ID]
 		return g.Leaked || !was || b.State != g.State || !slices.EqualFunc(b.Frames, g.Frames, samePlace)
 	})
-}
-
-// waits says for how long a wait of that sort must be seen to last; false says that no time
-// would be enough.
-func waits(state string) (patience time.Duration, known bool) {
-	switch {
-	case state == "IO wait" || state == "chan receive":
-		return longLook, true
-	case strings.HasPrefix(state, "chan ") || state == "select (no cases)":
-		return shortLook, true
-	case strings.HasPrefix(state, "sync.") || state == "semacquire":
-		return shortLook, true
-	}
-	return 0, false
 }

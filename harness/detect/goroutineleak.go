@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
 	"github.com/shakedown-go/shakedown/harness/stack"
 )
 
@@ -20,7 +21,7 @@ var GoroutineLeak = &harness.Detector{
 	Needs:   harness.CapAgent,
 	Minimum: 20,
 	Proof:   true,
-	Repeats: true,
+	Repeats: census.Leaked,
 	Detect:  goroutineLeak,
 }
 
@@ -31,7 +32,7 @@ func goroutineLeak(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	for _, k := range t.growing("goroutine") {
+	for _, k := range t.growing(census.Goroutine) {
 		if t.rounds() < 2 {
 			break
 		}

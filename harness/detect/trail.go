@@ -17,13 +17,6 @@ import (
 // a pool: what fills up with the first round, or the second, stops growing.
 const fullRounds = 4
 
-// longLook is how long what has grown must have stayed where it may wait with a timeout,
-// and shortLook where nothing but another goroutine can end the wait.
-const (
-	longLook  = 8 * time.Second
-	shortLook = 2 * time.Second
-)
-
 // trail is what the samples of a record say that a case has left behind, in the process
 // that played it.
 type trail struct {
@@ -46,10 +39,13 @@ type stacks struct {
 }
 
 // trailOf reads the censuses of a record; nil where no round was counted from its start to
-// its end. A process that ended takes its trail with it.
+// its end in one process.
 func trailOf(rec *harness.Record) *trail {
 	var t *trail
 	for _, e := range rec.Events {
+		if t != nil && len(t.counts) > 1 && e.Kind == harness.Exit && e.Name == harness.Service {
+			break // what was counted until then counts
+		}
 		c, counted := census.Read(e)
 		when := e.Args.Text("when")
 		switch {
@@ -114,7 +110,7 @@ func (t *trail) growing(sort string) []census.Key {
 // lasting returns what grew in as many rounds as it takes to tell a leak from a pool, and
 // was still there after the long look: at least as much of it as there were rounds.
 func (t *trail) lasting(sort string) []census.Key {
-	if t.rounds() < fullRounds || t.last == nil || t.late.at-t.end.at < longLook {
+	if t.rounds() < fullRounds || t.last == nil || t.late.at-t.end.at < census.LongLook {
 		return nil
 	}
 	return slices.DeleteFunc(t.growing(sort), func(k census.Key) bool { return t.more(k) < t.rounds() })

@@ -18,6 +18,8 @@ type Service struct {
 	// Handle answers a call. Life is the process life it is made in.
 	Handle func(ctx context.Context, life *Life, call Call) harness.Reply
 	Ops    []harness.Op // what Target says that can be asked
+	// Answer is what the agent says to a question; nil repeats the question.
+	Answer func(life *Life, question string) string
 
 	Starts, Stops, Resets atomic.Int64
 }
@@ -117,12 +119,16 @@ func (in *instance) Proc(name string) (harness.Proc, error) {
 	return nil, fmt.Errorf("no process %s", name)
 }
 
-// Agent answers every question with the question.
-func (in *instance) Agent(string) (harness.Agent, error) { return echo{}, nil }
+func (in *instance) Agent(string) (harness.Agent, error) { return agent{in}, nil }
 
-type echo struct{}
+type agent struct{ in *instance }
 
-func (echo) Ask(_ context.Context, question string) ([]byte, error) { return []byte(question), nil }
+func (a agent) Ask(_ context.Context, question string) ([]byte, error) {
+	if a.in.s.Answer == nil {
+		return []byte(question), nil
+	}
+	return []byte(a.in.s.Answer(a.in.life, question)), nil
+}
 
 type client struct {
 	in   *instance

@@ -21,9 +21,11 @@ const (
 	leakRounds = 4                      // how often a case is played
 	settleTime = 300 * time.Millisecond // after a round, for what the calls began to end
 	settleGap  = 20 * time.Millisecond  // between two looks
-	lookTime   = 10 * time.Second       // after the last round, for what waits with a timeout to end
+	lookMore   = 500 * time.Millisecond // how much longer than must be is waited for what has grown to end
 	lookGap    = 250 * time.Millisecond // between two looks
 	maxLooks   = 3                      // how often the same growth is followed to the end
+	heapEvery  = 8                      // of how many cases of a search one has its heap counted: the second, for the first fills what is filled once
+	heapTime   = 15 * time.Second       // for rounds in which nothing but the heap grows
 	maxLeaks   = 4 << 20                // bytes of a dump in a record
 	askTime    = time.Second            // for one answer of the agent
 )
@@ -46,6 +48,8 @@ type life struct {
 type trail struct {
 	*Session
 	rec   *recorder
+	began time.Time
+	heap  bool               // it is counted
 	round int                // from 1
 	start *census.Census     // before the first round; nil where it is not known
 	prev  map[census.Key]int // at the end of the round before
@@ -54,7 +58,9 @@ type trail struct {
 
 // rounds plays a case, once or more often.
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
-	t := &trail{Session: s, rec: rec}
+	s.played++
+	t := &trail{Session: s, rec: rec, began: time.Now(), heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
+	t.heap = t.heap && t.follows(census.Heap)
 	for {
 		t.round++
 		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string]harness.Reply{}, clients: map[string]harness.Client{}}
@@ -62,7 +68,7 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 			return err
 		}
 		if !t.more(ctx) {
-			return nil
+			return ctx.Err() // what was cut short has not shown that nothing stays
 		}
 		rec.emit(harness.Event{Kind: harness.Reset, Step: -1})
 	}
@@ -74,7 +80,7 @@ func (t *trail) begin(ctx context.Context) {
 	if t.opts.Growth < 0 || t.round > 1 || t.start != nil {
 		return
 	}
-	c, ok := t.take(ctx)
+	c, ok := t.take(ctx, t.heap)
 	if !ok {
 		return
 	}
@@ -86,13 +92,13 @@ func (t *trail) begin(ctx context.Context) {
 }
 
 // take asks for a census. False says that there is none to compare with.
-func (t *trail) take(ctx context.Context) (census.Census, bool) {
+func (t *trail) take(ctx context.Context, heap bool) (census.Census, bool) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	if !t.target.Build.Caps.Has(harness.CapAgent) {
 		return census.Census{}, false
 	}
-	c, err := census.Take(ctx, t.in, t.target.Links)
+	c, err := census.Take(ctx, t.in, t.target.Links, heap)
 	return c, err == nil && !c.Cut && (t.start == nil || t.start.PID == c.PID)
 }
 
@@ -103,6 +109,9 @@ func (t *trail) more(ctx context.Context) bool {
 		return false
 	}
 	now, ok := t.settle(ctx)
+	if ok && t.heap {
+		now, ok = t.take(ctx, true)
+	}
 	if !ok {
 		return false
 	}
@@ -115,22 +124,49 @@ func (t *trail) more(ctx context.Context) bool {
 		}
 	}
 	t.keys, t.prev = grown, counts
-	if len(t.keys) == 0 {
+	t.heap = slices.Contains(t.keys, census.Heap)
+	switch {
+	case len(t.keys) == 0:
 		return false
+	case t.heap && len(t.keys) == 1:
+		return t.swell(ctx, counts[census.Heap])
 	}
 	dump, ok := t.dump(ctx, census.End)
+	if t.opts.Follow == census.Leaked {
+		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool { return !t.leaked(k, dump) })
+	}
 	switch {
-	case !ok:
+	case !ok || len(t.keys) == 0:
 		return false
 	case t.round > 1 && t.proven(dump):
 	case t.round < leakRounds:
 		return true
 	default:
-		t.look(ctx)
+		t.look(ctx, t.patience(dump))
 	}
 	for _, k := range t.keys {
-		t.opts.Memory.looked(k, counts[k])
+		if k != census.Heap { // which was not followed beside others
+			t.opts.Memory.looked(k, counts[k])
+		}
 	}
+	return false
+}
+
+// swell reports whether another round is to be played of a case in which nothing but the heap
+// grows, which is so much now. Once that is enough, it asks where it was allocated.
+func (t *trail) swell(ctx context.Context, now int) bool {
+	if now-t.start.Counts()[census.Heap] < census.HeapTotal {
+		if time.Since(t.began) < heapTime {
+			return true
+		}
+	} else if a, err := t.in.Agent(harness.Service); err == nil {
+		ctx, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
+		if b, err := a.Ask(ctx, "heap"); err == nil {
+			t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Sites, Args: census.Args(census.End, t.round), Text: strings.ToValidUTF8(string(b), "\uFFFD")})
+		}
+	}
+	t.opts.Memory.looked(census.Heap, now)
 	return false
 }
 
@@ -138,7 +174,7 @@ func (t *trail) more(ctx context.Context) bool {
 func (t *trail) settle(ctx context.Context) (census.Census, bool) {
 	end := time.Now().Add(settleTime)
 	for {
-		now, ok := t.take(ctx)
+		now, ok := t.take(ctx, false)
 		if !ok || len(t.grown(now.Counts())) == 0 || time.Now().After(end) || !sleep(ctx, settleGap) {
 			return now, ok
 		}
@@ -151,12 +187,27 @@ func (t *trail) grown(now map[census.Key]int) []census.Key {
 	var out []census.Key
 	m := t.opts.Memory
 	for k, n := range census.Grown(t.prev, now) {
+		if !t.follows(k) {
+			continue
+		}
+		if k == census.Heap {
+			if n-t.prev[k] >= census.HeapRound && (t.round == 1 && m.looks[k] < maxLooks || slices.Contains(t.keys, k)) {
+				out = append(out, k)
+			}
+			continue
+		}
 		if t.round > 1 && slices.Contains(t.keys, k) ||
 			t.round == 1 && n-max(t.first.counts[k], m.level[k]) >= t.opts.Growth && m.looks[k] < maxLooks {
 			out = append(out, k)
 		}
 	}
 	return out
+}
+
+// follows reports whether growth of that sort is looked for.
+func (t *trail) follows(k census.Key) bool {
+	f := t.opts.Follow
+	return f == "" || f == k.Sort || f == census.Leaked && k.Sort == census.Goroutine
 }
 
 // dump takes the stacks of all goroutines.
@@ -176,34 +227,53 @@ func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
 	return text, true
 }
 
-// proven reports whether the runtime says of all that has grown that it can never end, so
-// that nothing is to be waited for.
-func (t *trail) proven(dump string) bool {
-	stayed := t.start.Stayed(dump)
-	for _, k := range t.keys {
-		leaked := 0
-		for _, g := range stayed[k] {
-			if g.Leaked {
-				leaked++
-			}
-		}
-		if leaked < t.round {
-			return false
+// leaked reports whether the runtime says of something that has grown, once for each round
+// at least, that it can never end.
+func (t *trail) leaked(k census.Key, dump string) bool {
+	n := 0
+	for _, g := range t.start.Stayed(dump)[k] {
+		if g.Leaked {
+			n++
 		}
 	}
-	return true
+	return n >= t.round
 }
 
-// look gives what has grown some time to end.
-func (t *trail) look(ctx context.Context) {
-	end := time.Now().Add(lookTime)
+// proven reports whether nothing is to be waited for: the runtime says so of all that has
+// grown.
+func (t *trail) proven(dump string) bool {
+	return !slices.ContainsFunc(t.keys, func(k census.Key) bool { return k != census.Heap && !t.leaked(k, dump) })
+}
+
+// patience is how long it takes to tell whether what has grown stays for good.
+func (t *trail) patience(dump string) time.Duration {
+	stayed := t.start.Stayed(dump)
+	var most time.Duration
+	for _, k := range t.keys {
+		if k.Sort != census.Goroutine && k != census.Heap {
+			return census.LongLook
+		}
+		for _, g := range stayed[k] {
+			look, _ := census.Patience(g.State)
+			most = max(most, look)
+		}
+	}
+	return most
+}
+
+// look gives what has grown so much time to end.
+func (t *trail) look(ctx context.Context, patience time.Duration) {
+	end := time.Now().Add(patience + lookMore)
 	for {
-		now, ok := t.take(ctx)
+		now, ok := t.take(ctx, false)
 		if !ok {
 			return
 		}
 		counts, base := now.Counts(), t.start.Counts()
 		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool {
+			if k == census.Heap {
+				return true
+			}
 			gone := counts[k]-base[k] < t.round
 			if gone {
 				t.opts.Memory.raise(k, counts[k])

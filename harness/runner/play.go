@@ -27,7 +27,7 @@ type play struct {
 	over     bool                     // a call was stuck: nothing further is asked
 	stuck    sync.Once                // the stuck probes have looked
 	again    sync.Once                // and have looked once more
-	touched  bool                     // something was injected, whatever has become of it
+	touched  bool                     // something was injected since the last reset, whatever has become of it
 	expiries sync.WaitGroup           // faults waiting for their for= to run out
 }
 
@@ -423,6 +423,7 @@ func (p *play) reset(ctx context.Context) {
 	p.logout()
 	p.mu.Lock()
 	clear(p.replies)
+	p.touched = false
 	p.mu.Unlock()
 	var worn string
 	err := timed(&p.cost.Quiesce, func() (err error) {
@@ -539,7 +540,7 @@ func (p *play) stop() {
 	p.over = true
 }
 
-// disturbed reports whether anything was injected in this case.
+// disturbed reports whether anything was injected since the case began, or since its last reset.
 func (p *play) disturbed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

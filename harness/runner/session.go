@@ -22,6 +22,9 @@ type Options struct {
 	// and one of them in this case, to look for a leak: the case is then played again and
 	// again. Zero means 3; less than zero, that nothing is looked for.
 	Growth int
+	// Follow is the sort of thing whose growth is looked for, as package census names it; zero
+	// means everything.
+	Follow string
 	// Memory is what earlier sessions know of growth; nil means that there were none.
 	Memory *Memory
 }
@@ -45,6 +48,7 @@ type Session struct {
 	tap    tap
 	last   harness.Case // what was played last
 	first  life         // what the process held when it was looked at first
+	played int          // cases
 	worn   string
 	cost   Cost
 }

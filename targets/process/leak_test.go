@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -47,7 +48,8 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 		want   []string
 		unsure bool
 		slow   bool
-		golden []string // what else the record is a golden of
+		growth int      // zero: one is looked into
+		golden []string // what the record is a golden of
 	}{
 		{name: "forgotten", want: []string{marked + "main.(*service).forgotten"}, golden: []string{"goroutine-leak/guilty"}},
 		{name: "lost", want: []string{marked + "main.(*service).lost"}, golden: []string{"goroutine-leak/guilty"}},
@@ -60,11 +62,18 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 		{name: "conn", want: []string{"connection leak: cache"}, slow: true, golden: []string{"connection-leak/guilty", "file-leak/innocent"}},
 		{name: "rows", want: []string{"goroutines grow: main.connector.Connect", "connection leak: cache"}, slow: true, golden: []string{"connection-leak/guilty"}},
 		{name: "client", want: []string{marked + "database/sql.OpenDB", marked + "main.connector.Connect", "connection leak: cache"}, slow: true, golden: []string{"connection-leak/guilty"}},
+		{name: "retain", want: []string{"heap grows"}, golden: []string{"heap-growth/guilty"}},
+		{name: "note", want: []string{"heap grows"}, slow: true, golden: []string{"heap-growth/guilty"}},
+		{name: "index", want: []string{"heap grows"}, slow: true, golden: []string{"heap-growth/guilty"}},
+		{name: "page", steps: "a page *2", golden: []string{"heap-growth/innocent"}},
+		{name: "buffer", steps: "a buffer *3 &\nb buffer *3", golden: []string{"heap-growth/innocent"}},
+		{name: "hold", steps: "a hold *2\na one", want: []string{"pool exhausted: database/sql"}, slow: true, growth: -1, golden: []string{"pool/guilty"}},
 
+		{name: "slow", steps: "a slow &\nb slow &\nc one *50", slow: true, growth: -1, golden: []string{"pool/innocent"}},
 		{name: "once", golden: []string{"goroutine-leak/innocent"}},
 		{name: "workers", steps: "a workers *3 &\nb workers *3 &\nc workers *3 &\nd workers *3", golden: []string{"goroutine-leak/innocent", "goroutine-growth/innocent"}},
 		{name: "flusher", steps: "a flusher &\nb flusher", golden: []string{"goroutine-growth/innocent"}},
-		{name: "query", steps: "a query *3 &\nb query *3 &\nc query *3 &\nd query *3", golden: []string{"connection-leak/innocent", "file-leak/innocent"}},
+		{name: "query", steps: "a query *3 &\nb query *3 &\nc query *3 &\nd query *3", golden: []string{"connection-leak/innocent", "file-leak/innocent", "pool/innocent", "heap-growth/innocent"}},
 		{name: "keepalive", steps: "a keepalive *3 &\nb keepalive *3 &\nc keepalive *3", golden: []string{"file-leak/innocent", "connection-leak/innocent"}},
 		{name: "timer", steps: "a timer *3"},
 		{name: "events"},
@@ -83,7 +92,7 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rec := playOnce(t, s, c)
+			rec := playOnce(t, s, c, tt.growth)
 			var got []string
 			unsure := false
 			for _, r := range detect.Judge(rec, detect.All()) {
@@ -92,7 +101,7 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 				}
 				unsure = unsure || len(r.Unsure) > 0
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" || unsure != tt.unsure {
+			if diff := gocmp.Diff(tt.want, got); diff != "" || unsure != tt.unsure {
 				t.Errorf("unsure %v, want %v; want -, got +\n%s", unsure, tt.unsure, diff)
 				for _, e := range rec.Events {
 					t.Logf("%4d %8s %s %s %s %v %.600s", e.Seq, e.At.Round(time.Millisecond), e.Kind, e.Lane, e.Name, e.Args, e.Text)
@@ -108,18 +117,20 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 }
 
 // playOnce plays a case in a fresh process.
-func playOnce(t *testing.T, s *System, c harness.Case) *harness.Record {
+func playOnce(t *testing.T, s *System, c harness.Case, growth int) *harness.Record {
 	t.Helper()
 	session, err := runner.Open(t.Context(), s.Target, nil, runner.Options{
-		Fault: func(string) *harness.Fault { return nil }, Probes: probe.All(), Timeout: time.Second, Growth: 1,
+		Fault: func(string) *harness.Fault { return nil }, Probes: probe.All(), Timeout: time.Second, Growth: cmp.Or(growth, 1),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	rec, err := session.Play(t.Context(), c)
-	if _, closing := session.Close(context.WithoutCancel(t.Context())); err != nil || closing != nil {
+	after, closing := session.Close(context.WithoutCancel(t.Context()))
+	if err != nil || closing != nil {
 		t.Fatal(err, closing)
 	}
+	rec.Append(after)
 	return rec
 }
 
@@ -157,6 +168,8 @@ func writeGolden(t *testing.T, s *System, rec *harness.Record, file, words strin
 			add(header, strings.ReplaceAll(e.Text, s.maker.(*binary).made.Dir, "/src/leaks")+"\n")
 		case e.Kind == harness.Output:
 			add("output "+e.Name+" "+e.Lane, e.Text+"\n")
+		case e.Kind == harness.Exit:
+			add("events", fmt.Sprintf("exit %s %.0f expected=%s\n", e.Name, e.Value, e.Args.Text("expected")))
 		default:
 			line := strings.TrimSpace(fmt.Sprintf("%s %s %s", e.Kind, e.Lane, e.Name))
 			for _, arg := range e.Args {

@@ -38,7 +38,7 @@ func init() {
 	if alive != nil {
 		go outlive(alive)
 	}
-	features := []string{"goroutines", "flush", "census", "leaks"}
+	features := []string{"goroutines", "flush", "census", "leaks", "heap"}
 	if pprof.Lookup("goroutineleak") != nil {
 		features = append(features, "goroutineleak")
 	}
@@ -140,7 +140,9 @@ func answer(question string, streams []stream) (sign byte, text []byte) {
 	case "goroutines":
 		return '+', goroutines(1 << 20)
 	case "census":
-		return '+', census()
+		return '+', census(arg == "heap")
+	case "heap":
+		return '+', heap()
 	case "leaks":
 		return '+', leaks()
 	case "flush":

@@ -3,8 +3,12 @@ package zzshakedown
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
+	"runtime"
+	"runtime/metrics"
 	"runtime/pprof"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -16,14 +20,16 @@ type group struct {
 	IDs  []int64 `json:"ids"`
 }
 
-// census says what the process holds: goroutines by where they came from, and open files
-// by kind. The agent's own goroutines are left out.
-func census() []byte {
+// census says what the process holds: goroutines by where they came from, open files by
+// kind, and where that is asked for, the heap that is in use. The agent's own goroutines are
+// left out.
+func census(heap bool) []byte {
 	dump := goroutines(64 << 10) // small: it is asked often
 	out := struct {
 		PID        int            `json:"pid"`
 		Goroutines []*group       `json:"goroutines"`
 		Files      map[string]int `json:"files,omitempty"`
+		Heap       uint64         `json:"heap,omitempty"`
 		Cut        bool           `json:"cut,omitempty"` // there are more goroutines than are read
 	}{PID: os.Getpid(), Cut: len(dump) >= maxDump}
 	known := map[string]*group{}
@@ -47,6 +53,9 @@ func census() []byte {
 		g.IDs = append(g.IDs, id)
 	}
 	out.Files = files()
+	if heap {
+		out.Heap = live()
+	}
 	text, err := json.Marshal(out)
 	if err != nil {
 		return nil // nothing in there can fail
@@ -132,6 +141,51 @@ func leaks() []byte {
 	}
 	if b.Len() > maxDump {
 		b.Truncate(maxDump)
+	}
+	return b.Bytes()
+}
+
+// live returns how many bytes of the heap are in use: what two collections in a row have
+// left, since pools keep what they hold over one.
+func live() uint64 {
+	runtime.GC()
+	runtime.GC()
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	if metrics.Read(sample); sample[0].Value.Kind() == metrics.KindUint64 {
+		return sample[0].Value.Uint64()
+	}
+	var m runtime.MemStats // before Go 1.21
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// maxSites bounds how many places are told that the heap was allocated at.
+const maxSites = 5
+
+// heap returns where most of the heap that is in use was allocated, most first: a line each,
+// with the bytes and the functions, innermost first.
+func heap() []byte {
+	live()
+	n, _ := runtime.MemProfile(nil, false)
+	records := make([]runtime.MemProfileRecord, n+64)
+	n, ok := runtime.MemProfile(records, false)
+	if !ok {
+		return nil
+	}
+	records = records[:n]
+	sort.Slice(records, func(i, j int) bool { return records[i].InUseBytes() > records[j].InUseBytes() })
+	var b bytes.Buffer
+	for i := 0; i < len(records) && i < maxSites; i++ {
+		fmt.Fprint(&b, records[i].InUseBytes())
+		frames := runtime.CallersFrames(records[i].Stack())
+		for more := true; more; {
+			var f runtime.Frame
+			if f, more = frames.Next(); f.Function != "" {
+				b.WriteByte(' ')
+				b.WriteString(f.Function)
+			}
+		}
+		b.WriteByte('\n')
 	}
 	return b.Bytes()
 }

@@ -19,15 +19,19 @@ func main() {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Write(make([]byte, 256<<10)) // more than fits into a socket's buffer
 	}))
-	s := &service{upstream: upstream.URL, cache: os.Getenv("CACHE"), jobs: make(chan func())}
+	s := &service{upstream: upstream.URL, cache: os.Getenv("CACHE"), jobs: make(chan func()), known: map[string][]byte{}}
 	s.db = sql.OpenDB(connector{s.cache})
 	s.db.SetMaxIdleConns(8)
+	s.few = sql.OpenDB(connector{s.cache})
+	s.few.SetMaxOpenConns(2)
 	s.stuck.Lock()
 	for path, f := range map[string]func(context.Context) error{
 		"/forgotten": s.forgotten, "/lost": s.lost, "/hub": s.hub, "/ticker": s.ticker, "/lock": s.lock,
 		"/body": s.body, "/file": s.file, "/pipe": s.pipe, "/conn": s.conn, "/rows": s.rows, "/client": s.client,
 		"/workers": s.workers, "/flusher": s.flusher, "/query": s.query, "/bounded": s.bounded,
 		"/keepalive": s.keepalive, "/timer": s.timer, "/reserve": s.reserve, "/once": s.singleton,
+		"/retain": s.retain, "/note": s.note, "/index": s.index, "/page": s.page, "/buffer": s.buffer,
+		"/hold": s.hold, "/one": s.one, "/slow": s.slow,
 	} {
 		http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if err := f(r.Context()); err != nil {
@@ -42,7 +46,7 @@ func main() {
 
 type service struct {
 	upstream, cache string
-	db              *sql.DB
+	db, few         *sql.DB // few has at most two connections
 
 	mu    sync.Mutex
 	subs  []chan string
@@ -51,6 +55,12 @@ type service struct {
 	all   int
 	jobs  chan func()
 	once  sync.Once
+	pages [][]byte
+	notes [][]string
+	known map[string][]byte
+	last  [40][]byte
+	next  int
+	pool  sync.Pool
 	stuck sync.Mutex // never given back
 }
 
@@ -180,6 +190,84 @@ func (s *service) client(ctx context.Context) error {
 // singleton forgets one goroutine in all.
 func (s *service) singleton(ctx context.Context) error {
 	s.once.Do(func() { s.forgotten(ctx) })
+	return nil
+}
+
+// hold takes one of few connections and never gives it back.
+func (s *service) hold(context.Context) error {
+	rows, err := s.few.Query("PING")
+	if err != nil {
+		return err
+	}
+	rows.Next()
+	return nil
+}
+
+// one uses one of few connections.
+func (s *service) one(ctx context.Context) error {
+	rows, err := s.few.QueryContext(ctx, "PING")
+	if err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
+// slow has one of few connections for a while.
+func (s *service) slow(context.Context) error {
+	rows, err := s.few.Query("PING")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	time.Sleep(6 * time.Second)
+	return nil
+}
+
+// retain keeps what it was asked for.
+func (s *service) retain(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pages = append(s.pages, make([]byte, 400<<10))
+	return nil
+}
+
+// note keeps many small things.
+func (s *service) note(context.Context) error {
+	var all []string
+	for i := 0; i < 5000; i++ {
+		all = append(all, fmt.Sprintf("a note of some length, the %d-th of many", i))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notes = append(s.notes, all)
+	return nil
+}
+
+// index keeps what it is asked for under a name that is never used again.
+func (s *service) index(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known[fmt.Sprint(len(s.known))] = make([]byte, 300<<10)
+	return nil
+}
+
+// page keeps the last forty pages.
+func (s *service) page(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last[s.next%len(s.last)] = make([]byte, 256<<10)
+	s.next++
+	return nil
+}
+
+// buffer takes a buffer and gives it back.
+func (s *service) buffer(context.Context) error {
+	b, _ := s.pool.Get().(*[1 << 20]byte)
+	if b == nil {
+		b = new([1 << 20]byte)
+	}
+	b[0]++
+	s.pool.Put(b)
 	return nil
 }
 

@@ -1,0 +1,186 @@
+package runner_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
+	"github.com/shakedown-go/shakedown/harness/harnesstest"
+	"github.com/shakedown-go/shakedown/harness/runner"
+)
+
+// leaving is a service that holds so many goroutines after so many calls.
+func leaving(state string, holds func(calls int) int) *harnesstest.Service {
+	return &harnesstest.Service{
+		Handle: func(_ context.Context, life *harnesstest.Life, _ harnesstest.Call) harness.Reply {
+			life.Count("calls")
+			return harnesstest.OK("")
+		},
+		Answer: func(life *harnesstest.Life, question string) string {
+			n := holds(life.Counted("calls"))
+			if question == "leaks" {
+				var b strings.Builder
+				for id := range n {
+					fmt.Fprintf(&b, "goroutine %d [%s]:\nshop.work(0x1)\n\t/shop.go:1 +0x1\ncreated by shop.start in goroutine 1\n\t/shop.go:2 +0x1\n\n", 100+id, state)
+				}
+				return b.String()
+			}
+			var ids []string
+			for id := range n {
+				ids = append(ids, fmt.Sprint(100+id))
+			}
+			return `{"pid":7,"goroutines":[{"by":"shop.start","root":"shop.work","ids":[` + strings.Join(ids, ",") + `]}]}`
+		},
+	}
+}
+
+// samples lists what was looked at after which round.
+func samples(rec *harness.Record) string {
+	var out []string
+	for _, e := range rec.Events {
+		switch {
+		case e.Kind == harness.Reset:
+			out = append(out, "reset")
+		case e.Kind == harness.Sample && e.Name == census.Name:
+			c, ok := census.Read(e)
+			if !ok {
+				return "bad census " + e.Text
+			}
+			n := c.Counts()[census.Key{Sort: census.Goroutine, By: "shop.start", Name: "shop.work"}]
+			out = append(out, fmt.Sprintf("%s%d=%d", e.Args.Text("when"), e.Args.Int("round"), n))
+		case e.Kind == harness.Sample:
+			out = append(out, e.Name)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func TestCaseThatLeavesSomethingIsPlayedAgain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, state string
+		holds       func(calls int) int
+		growth      int
+		follow      string
+		want        string
+	}{
+		{"nothing stays", "select", func(int) int { return 2 }, 1, "", "start1=2 end1=2"},
+		{"few stay", "select", func(n int) int { return n }, 0, "", "start1=0 end1=2"},
+		{"nobody asks", "select", func(n int) int { return n }, -1, "", ""},
+		{"a pool fills", "chan receive", func(n int) int { return min(n, 2) }, 1, "", "start1=0 end1=2 leaks reset end2=2"},
+		{"a pool fills later", "chan receive", func(n int) int { return min(n, 3) }, 1, "", "start1=0 end1=2 leaks reset end2=3 leaks reset end3=3"},
+		{"a leak", "chan receive", func(n int) int { return n }, 1, "",
+			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks late4=8 leaks"},
+		{"only what is beyond doubt", "chan receive (leaked)", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks reset end2=4 leaks"},
+		{"nothing is beyond doubt", "chan receive", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks"},
+		{"only files", "chan receive", func(n int) int { return n }, 1, census.File, "start1=0 end1=2"},
+		{"a leak beyond doubt", "chan receive (leaked)", func(n int) int { return n }, 1, "", "start1=0 end1=2 leaks reset end2=4 leaks"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := leaving(tt.state, tt.holds)
+				rec, worn, err := play(t, t.Context(), s, runner.Options{Growth: tt.growth, Follow: tt.follow}, "a get *2\n")
+				if err != nil || worn != "" {
+					t.Fatal(err, worn)
+				}
+				if diff := cmp.Diff(tt.want, samples(rec)); diff != "" {
+					t.Errorf("want -, got +\n%s", diff)
+				}
+				if n := rec.Count(harness.Reset) + 1; rec.Count(harness.OK) != 2*n || int(s.Resets.Load()) != n {
+					t.Errorf("%d rounds, but %d calls and %d resets", n, rec.Count(harness.OK), s.Resets.Load())
+				}
+			})
+		})
+	}
+}
+
+func TestWhatEndsInTimeIsNoGrowth(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		s := leaving("chan receive", func(calls int) int {
+			if calls == 8 {
+				looks++
+			}
+			if looks > 30 { // the last round is over
+				return 0
+			}
+			return calls
+		})
+		rec, _, err := play(t, t.Context(), s, runner.Options{Growth: 1}, "a get *2\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks late4=0 leaks"
+		if diff := cmp.Diff(want, samples(rec)); diff != "" {
+			t.Errorf("want -, got +\n%s", diff)
+		}
+	})
+}
+
+func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, err := harness.ParseCase([]byte("target test\na get *2\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var memory runner.Memory
+		rounds := func(s *harnesstest.Service, cases int) (out []int) {
+			session, err := runner.Open(t.Context(), s.Target(), nil, runner.Options{Memory: &memory})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range cases {
+				rec, err := session.Play(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out = append(out, rec.Count(harness.Reset)+1)
+			}
+			if _, err := session.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			return out
+		}
+		pool := leaving("chan receive", func(n int) int { return min(n, 4) })
+		if diff := cmp.Diff([]int{1, 2, 1}, rounds(pool, 3)); diff != "" {
+			t.Errorf("of a pool: want -, got +\n%s", diff)
+		}
+		if diff := cmp.Diff([]int{1, 1, 1}, rounds(pool, 3)); diff != "" { // what is known of it outlives the process
+			t.Errorf("of the same pool in another process: want -, got +\n%s", diff)
+		}
+		leak := leaving("chan receive", func(n int) int { return n })
+		got := rounds(leak, 16)
+		followed := 0
+		for _, n := range got {
+			if n > 1 {
+				followed++
+			}
+		}
+		if followed != 3 {
+			t.Errorf("a leak was followed %d times: %v", followed, got)
+		}
+	})
+}
+
+func TestLookThatIsCutShortIsNoReplay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		rec, _, err := play(t, ctx, leaving("chan receive", func(n int) int { return n }), runner.Options{Growth: 1}, "a get *2\n")
+		if !errors.Is(err, context.DeadlineExceeded) || rec == nil || rec.Count(harness.OK) != 8 {
+			t.Errorf("got %v, %s", err, samples(rec))
+		}
+	})
+}
