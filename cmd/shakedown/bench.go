@@ -21,6 +21,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/campaign"
 	"github.com/shakedown-go/shakedown/harness/detect"
+	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
 // planted is a bug of a sample service, as its bugs.yaml describes it.
@@ -69,6 +70,7 @@ type benchFlags struct {
 	budget, triage time.Duration
 	lanes          int
 	bugs, modes    []string
+	environments   []string
 }
 
 func benchCommand() *cobra.Command {
@@ -99,8 +101,46 @@ Exit codes: 0 measured, whatever was found, 4 interrupted, 3 the harness failed,
 	c.Flags().StringSliceVar(&f.modes, "modes", nil, "inputs, faults, both (default: all)")
 	c.Flags().IntVar(&f.lanes, "lanes", 4, "logical clients at most")
 	c.Flags().StringSliceVar(&f.bugs, "bugs", nil, "ids of bugs (default: all)")
+	c.Flags().StringSliceVar(&f.environments, "environments", nil, "measure in each of these: a rung, as of --provide, or an engine of links (default: as it is)")
 	f.flags(c)
 	return c
+}
+
+// column is where and how bugs are looked for.
+type column struct {
+	name string
+	settings
+	mode
+}
+
+// columns returns every environment with every mode.
+func (f benchFlags) columns() ([]column, error) {
+	ms, err := only(modes(), f.modes, func(m mode) string { return m.name })
+	if err != nil {
+		return nil, usagef("--modes: %w", err)
+	}
+	names := f.environments
+	if len(names) == 0 {
+		names = []string{""} // as it is
+	}
+	var out []column
+	for _, name := range names {
+		set := f.settings
+		switch {
+		case slices.Contains(spec.LinkEngines(), name):
+			set.engine = name
+		case name != "":
+			set.provide = []string{name}
+		}
+		for _, m := range ms {
+			head := name
+			if name == "" || len(ms) > 1 {
+				head = strings.TrimSpace(name + " " + m.name)
+			}
+			out = append(out, column{head, set, m})
+		}
+	}
+	return out, nil
 }
 
 func (f benchFlags) run(ctx context.Context, path string, stdout, stderr io.Writer) error {
@@ -112,9 +152,9 @@ func (f benchFlags) run(ctx context.Context, path string, stdout, stderr io.Writ
 	if err != nil {
 		return usagef("--bugs: %w", err)
 	}
-	ms, err := only(modes(), f.modes, func(m mode) string { return m.name })
+	columns, err := f.columns()
 	if err != nil {
-		return usagef("--modes: %w", err)
+		return err
 	}
 	// Rows come hours apart, so each is printed as soon as it is there.
 	t := tabwriter.NewWriter(stdout, 24, 0, 2, ' ', 0)
@@ -123,18 +163,22 @@ func (f benchFlags) run(ctx context.Context, path string, stdout, stderr io.Writ
 		return t.Flush()
 	}
 	head := []string{"bug"}
-	for _, m := range ms {
-		head = append(head, m.name)
+	for _, x := range columns {
+		head = append(head, x.name)
 	}
 	if err := row(head...); err != nil {
 		return err
 	}
 	for _, b := range bugs {
-		cells, err := f.bug(ctx, path, b, ms, stderr)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.ID, err)
+		cells := []string{b.ID}
+		for _, x := range columns {
+			cell, err := f.measure(ctx, path, b, x, stderr)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", b.ID, x.name, err)
+			}
+			cells = append(cells, cell)
 		}
-		if err := row(append([]string{b.ID}, cells...)...); err != nil {
+		if err := row(cells...); err != nil {
 			return err
 		}
 	}
@@ -157,35 +201,32 @@ func only[T any](all []T, names []string, name func(T) string) ([]T, error) {
 	return out, nil
 }
 
-// bug measures one bug in every mode.
-func (f benchFlags) bug(ctx context.Context, path string, b planted, ms []mode, stderr io.Writer) (cells []string, err error) {
-	p, err := f.prepare(path, map[string]string{"bugs": b.ID})
+// measure looks for one bug with every seed.
+func (f benchFlags) measure(ctx context.Context, path string, b planted, x column, stderr io.Writer) (cell string, err error) {
+	p, err := x.prepare(path, map[string]string{"bugs": b.ID})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	sys, lab, err := p.assemble(ctx, stderr)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer closing(ctx, sys, &err)
 	defer notes(stderr, sys)
 	if lab.Triage = f.triage; f.triage <= 0 {
 		lab.Triage = -1
 	}
-	for _, m := range ms {
-		var found []harness.Bug
-		for seed := range uint64(f.seeds) {
-			x, err := f.once(ctx, lab, b, m, seed+1, stderr)
-			if err != nil {
-				return nil, err
-			}
-			if x != nil {
-				found = append(found, *x)
-			}
+	var found []harness.Bug
+	for seed := range uint64(f.seeds) {
+		bug, err := f.once(ctx, lab, b, x, seed+1, stderr)
+		if err != nil {
+			return "", err
 		}
-		cells = append(cells, f.cell(found))
+		if bug != nil {
+			found = append(found, *bug)
+		}
 	}
-	return cells, nil
+	return f.cell(found), nil
 }
 
 // cell sums up how a bug was found in one mode.
@@ -213,7 +254,7 @@ func (f benchFlags) cell(found []harness.Bug) string {
 
 // once looks for a bug in one mode with one seed. It returns the bug as it was found, or
 // nil.
-func (f benchFlags) once(ctx context.Context, lab campaign.Lab, b planted, m mode, seed uint64, stderr io.Writer) (*harness.Bug, error) {
+func (f benchFlags) once(ctx context.Context, lab campaign.Lab, b planted, m column, seed uint64, stderr io.Writer) (*harness.Bug, error) {
 	sighted := func(r *campaign.Result) *harness.Bug {
 		all := slices.Concat(r.Bugs, r.Suspects)
 		if i := slices.IndexFunc(all, func(x *harness.Bug) bool { return b.shownBy(x.Finding) }); i >= 0 {
