@@ -35,8 +35,8 @@ const (
 
 // Options say what to run.
 type Options struct {
-	Name  string // of the events
-	Image string
+	Name  string            // of the events
+	Image string            // its ID: of a name, testcontainers would pull what is not there
 	Dir   string            // of the run; no other one has had it, and none will
 	Env   map[string]string // on top of the image's
 	Args  []string          // instead of the image's command; nil leaves that
@@ -94,7 +94,7 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 	tc, err := e.provider.CreateContainer(whole, req)
 	c := &Container{engine: e, opts: o, tc: tc}
 	if err != nil {
-		err = fmt.Errorf("create a container of %s: %w", o.Image, err)
+		err = fmt.Errorf("create the container of %s: %w", o.Name, err)
 	}
 	if err = errors.Join(err, ctx.Err()); err == nil {
 		return c, nil

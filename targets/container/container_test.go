@@ -40,6 +40,15 @@ func connect(t *testing.T) *Engine {
 	return nil
 }
 
+func imageID(t *testing.T, e *Engine) string {
+	t.Helper()
+	i, err := e.Image(t.Context(), shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i.ID
+}
+
 // runDir makes the directory of a run, and wants that no container of it is left.
 func runDir(t *testing.T) string {
 	t.Helper()
@@ -56,7 +65,7 @@ func runDir(t *testing.T) string {
 func script(t *testing.T, e *Engine, text string) (*Container, *events) {
 	t.Helper()
 	l := &events{}
-	c, err := e.Create(t.Context(), Options{Name: "x", Image: shell, Dir: runDir(t), Args: []string{"sh", "-c", text}, Emit: l.emit})
+	c, err := e.Create(t.Context(), Options{Name: "x", Image: imageID(t, e), Dir: runDir(t), Args: []string{"sh", "-c", text}, Emit: l.emit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +234,7 @@ func TestPauseHoldsAllProcesses(t *testing.T) {
 func TestProgramThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	e := connect(t)
-	c, err := e.Create(t.Context(), Options{Name: "x", Image: shell, Dir: runDir(t), Args: []string{"/no/such/program"}})
+	c, err := e.Create(t.Context(), Options{Name: "x", Image: imageID(t, e), Dir: runDir(t), Args: []string{"/no/such/program"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,6 +297,7 @@ func TestMissingImage(t *testing.T) {
 
 func TestTestcontainersStartsNoReaperOfItsOwnAccord(t *testing.T) {
 	e := connect(t)
+	//lint:ignore SA1019 Nothing else tells which image that is.
 	if _, err := e.Image(t.Context(), testcontainers.ReaperDefaultImage); err == nil {
 		t.Skip("the reaper's image is there")
 	}

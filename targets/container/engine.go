@@ -53,6 +53,7 @@ func Connect(ctx context.Context, within time.Duration) (*Engine, error) {
 		return nil, err
 	}
 	configure(func() bool {
+		//lint:ignore SA1019 Nothing else tells which image that is.
 		_, err := docker.ImageInspect(ctx, testcontainers.ReaperDefaultImage)
 		return err == nil && !confined()
 	})
@@ -130,21 +131,30 @@ func besides(ctx context.Context, docker *client.Client) error {
 // once guards the settings of testcontainers, which are the process's.
 var once sync.Once
 
-// configure has testcontainers print nothing, and start its reaper, which removes what a
-// harness that dies leaves, only where its image is there: it would be pulled otherwise.
-// Testcontainers takes that from the environment alone, and reads it once; what the
-// environment says afterwards is what it said before.
+// configure has testcontainers print nothing, take images by the names that they have, and
+// start its reaper, which removes what a harness that dies leaves, only where that one's
+// image is there: it would be pulled otherwise. Testcontainers takes this from the
+// environment alone, and reads it once; afterwards the environment is what it was.
 func configure(reaper func() bool) {
-	const disabled = "TESTCONTAINERS_RYUK_DISABLED"
 	once.Do(func() {
 		log.SetDefault(log.NewNoopLogger())
-		if os.Getenv(disabled) == "" && !reaper() {
-			os.Setenv(disabled, "true")
-			defer os.Unsetenv(disabled)
+		set := map[string]string{"TESTCONTAINERS_HUB_IMAGE_NAME_PREFIX": ""}
+		if os.Getenv(reaperOff) == "" && !reaper() {
+			set[reaperOff] = "true"
+		}
+		for name, value := range set {
+			if was, there := os.LookupEnv(name); there {
+				defer os.Setenv(name, was)
+			} else {
+				defer os.Unsetenv(name)
+			}
+			os.Setenv(name, value)
 		}
 		testcontainers.SessionID()
 	})
 }
+
+const reaperOff = "TESTCONTAINERS_RYUK_DISABLED"
 
 // Image is an image that an engine has.
 type Image struct {

@@ -19,6 +19,7 @@ import (
 const (
 	autoTime      = time.Second      // for an engine to answer, where there are other rungs
 	containerTime = 90 * time.Second // until a server in a container must serve: some fill a data directory first
+	againTime     = 30 * time.Second // the same, from the second start on
 	containerGap  = 50 * time.Millisecond
 )
 
@@ -116,7 +117,7 @@ func (i image) others() string {
 }
 
 func (i image) take(name string, dep spec.Dependency, got container.Image) (Provider, error) {
-	d := docker{name: name, image: i, of: got.Name, version: i.version(got)}
+	d := docker{name: name, image: i, of: got, version: i.version(got)}
 	if !isVersion(d.version, dep.Version) {
 		return nil, fmt.Errorf("version %s is wanted, but the image %s is %s", dep.Version, got.Name, d.version)
 	}
@@ -145,7 +146,7 @@ func (i image) version(got container.Image) string {
 type docker struct {
 	name string
 	image
-	of      string // the image's name
+	of      container.Image
 	version string
 }
 
@@ -159,7 +160,7 @@ func (d docker) Start(ctx context.Context, dir string, emit func(harness.Event))
 		return nil, err
 	}
 	c, err := e.Create(ctx, container.Options{
-		Name: d.name, Image: d.of, Dir: dir, Env: maps.Clone(d.env), Args: d.args, Port: d.port, Emit: emit,
+		Name: d.name, Image: d.of.ID, Dir: dir, Env: maps.Clone(d.env), Args: d.args, Port: d.port, Emit: emit,
 	})
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
@@ -182,6 +183,7 @@ func (d docker) Start(ctx context.Context, dir string, emit func(harness.Event))
 	if err := s.up(ctx); err != nil {
 		return nil, errors.Join(err, s.bury(ctx))
 	}
+	s.within = againTime
 	dep, err := d.depend(ctx, s)
 	if err != nil {
 		return nil, errors.Join(err, dep.Stop(ctx))
