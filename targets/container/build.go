@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -91,8 +92,12 @@ func (e *Engine) Build(ctx context.Context, o BuildOptions) (Image, error) {
 	return got, err
 }
 
+// colours are what a build has on its errors.
+var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
 // last returns the last lines of what was printed, indented.
 func last(out string) string {
+	out = colours.ReplaceAllString(out, "")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	return "\n\t" + strings.Join(lines[max(0, len(lines)-buildLines):], "\n\t")
 }

@@ -254,7 +254,7 @@ func TestBuild(t *testing.T) {
 	for name, tt := range map[string]struct{ dockerfile, want string }{
 		"good":            {"FROM scratch AS one\nCOPY x /x\nFROM one\nCOPY --from=one /x /y\n", ""},
 		"fails":           {"FROM " + shell + "\nRUN echo the tool speaks && exit 3\n", "returned a non-zero code: 3"},
-		"shows its words": {"FROM " + shell + "\nRUN echo the tool speaks && exit 3\n", "the tool speaks\n"},
+		"shows its words": {"FROM " + shell + "\nRUN echo the tool speaks >&2 && exit 3\n", "\tthe tool speaks\n"},
 		"no such command": {"FROM scratch\nFLY away\n", "FLY"},
 		"begins nowhere":  {"FROM --platform=linux/amd64 shakedown/nothing:1\n", "begins from shakedown/nothing:1, and there is no image shakedown/nothing:1; pull: true"},
 	} {

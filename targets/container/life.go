@@ -20,6 +20,7 @@ import (
 const (
 	killTime  = 10 * time.Second // as child's
 	drainTime = time.Second      // for the last output to come out
+	pauseGap  = 20 * time.Millisecond
 	sigkill   = 9
 )
 
@@ -150,19 +151,27 @@ func (l *Life) Pause(ctx context.Context) (int, error) {
 	defer cancel()
 	docker, id := l.c.engine.docker, l.c.tc.GetContainerID()
 	n := l.processes(ctx)
-	if _, err := docker.ContainerPause(ctx, id, client.ContainerPauseOptions{}); err != nil && !errdefs.IsConflict(err) {
-		return 0, fmt.Errorf("pause %s: %w", l.c.opts.Name, err)
+	again := time.NewTicker(pauseGap)
+	defer again.Stop()
+	for {
+		// On a busy machine the processes of a container do not always freeze at once: some
+		// engines then give up and thaw them.
+		_, failed := docker.ContainerPause(ctx, id, client.ContainerPauseOptions{})
+		got, err := docker.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("pause %s: %w", l.c.opts.Name, errors.Join(failed, err))
+		case !got.Container.State.Running:
+			return 0, nil // it has ended meanwhile
+		case got.Container.State.Paused:
+			return n, nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("pause %s: its container is %s: %w", l.c.opts.Name, got.Container.State.Status, errors.Join(failed, ctx.Err()))
+		}
 	}
-	got, err := docker.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("pause %s: %w", l.c.opts.Name, err)
-	case !got.Container.State.Running:
-		return 0, nil // it has ended meanwhile
-	case !got.Container.State.Paused:
-		return 0, fmt.Errorf("pause %s: its container is %s", l.c.opts.Name, got.Container.State.Status)
-	}
-	return n, nil
 }
 
 // Resume lets a paused container go on, and returns how many processes that were.

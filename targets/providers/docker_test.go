@@ -10,8 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/shakedown-go/shakedown/targets/container"
 	"github.com/shakedown-go/shakedown/targets/spec"
@@ -252,14 +255,21 @@ func TestPausedPostgresInAContainerAnswersNothing(t *testing.T) {
 	d := startDocker(t, spec.Dependency{Engine: "postgres", Database: "shop", User: "shop"}, ".")
 	const lanes = 4
 	replies, stop := make(chan struct{}, 1<<16), make(chan struct{})
-	ended := make(chan error, lanes)
+	var conns []*pgx.Conn
 	for range lanes {
-		conn := connectAs(t, d.Addr(), "shop", "shop")
-		go func() {
+		conns = append(conns, connectAs(t, d.Addr(), "shop", "shop"))
+	}
+	var asking sync.WaitGroup
+	end := sync.OnceFunc(func() {
+		close(stop)
+		asking.Wait()
+	})
+	t.Cleanup(end) // before the connections are closed
+	for _, conn := range conns {
+		asking.Go(func() {
 			for {
 				select {
 				case <-stop:
-					ended <- nil
 					return
 				default:
 				}
@@ -267,12 +277,12 @@ func TestPausedPostgresInAContainerAnswersNothing(t *testing.T) {
 				_, err := conn.Exec(ctx, "SELECT 1")
 				cancel()
 				if err != nil {
-					ended <- err
+					t.Error(err)
 					return
 				}
 				replies <- struct{}{}
 			}
-		}()
+		})
 	}
 	count := func(d time.Duration) (n int) {
 		for late := time.After(d); ; {
@@ -308,12 +318,7 @@ func TestPausedPostgresInAContainerAnswersNothing(t *testing.T) {
 	if n := count(500 * time.Millisecond); n == 0 {
 		t.Error("no reply after the pause")
 	}
-	close(stop)
-	for range lanes {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}
+	end()
 }
 
 func TestDockerStoreIsBroughtBack(t *testing.T) {

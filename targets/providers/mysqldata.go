@@ -44,6 +44,9 @@ type mysqlTable struct {
 const (
 	mysqlKept = 256 << 20 // bytes of all tables
 	mysqlWait = 300 * time.Millisecond
+	// mysqlGap is more than the 100ms for which InnoDB tells who asks again what it told
+	// before.
+	mysqlGap = 110 * time.Millisecond
 	// mysqlSession holds for the connection of a reset: keys were heeded when the rows were
 	// written first, and a row whose number is 0 keeps that.
 	mysqlSession = "SET SESSION foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', " +
@@ -236,7 +239,7 @@ func mysqlSettle(ctx context.Context, conn *sql.Conn) error {
 			}
 			late = time.Now().Add(mysqlWait) // they roll back
 		}
-		gap := time.NewTimer(probeGap)
+		gap := time.NewTimer(mysqlGap)
 		select {
 		case <-gap.C:
 		case <-ctx.Done():
