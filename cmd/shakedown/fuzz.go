@@ -157,6 +157,7 @@ type fuzzLab struct {
 	bugs           []*fuzzBug
 	suspects       []*suspect // those that could not be shown
 	tallies        map[string]nemesis.Tally
+	raceless       string        // why there is no build with the race detector; "" where there is one
 	spent          time.Duration // fuzzing
 }
 

@@ -103,25 +103,49 @@ func given(fn function.Func, in engine.Input) function.Input {
 	return out
 }
 
-// ways are those in which a suspect is tried, the plainest first: each with how often.
-func (l *fuzzLab) ways(s *suspect) (ways []way, times []int) {
+// attempt is a way in which a suspect is tried, so many times.
+type attempt struct {
+	way
+	times int
+}
+
+// ways are those in which a suspect is tried, the plainest first.
+func (l *fuzzLab) ways(s *suspect) []attempt {
 	first := l.race || strings.HasPrefix(s.Signature, "race: ")
-	add := func(n int, w way) { ways, times = append(ways, w), append(times, n) }
-	add(3, way{Race: first, Calls: 1})
-	add(3, way{Race: !first, Calls: 1})
-	add(2, way{Race: first, Calls: manyCalls})
-	add(2, way{Race: !first, Calls: manyCalls})
-	for _, calls := range []int{1, faultCalls} {
-		if s.during != "" {
-			add(2, way{Race: first, Calls: calls, Needs: s.during})
-		}
-		for _, a := range l.aims {
-			if l.tallies[a.String()].Acted > 0 && a.String() != s.during {
-				add(1, way{Race: first, Calls: calls, Needs: a.String()})
-			}
+	out := []attempt{{way{Race: first, Calls: 1}, 3}, {way{Race: !first, Calls: 1}, 2}}
+	var under []string
+	if s.during != "" {
+		under = append(under, s.during)
+	}
+	for _, a := range l.aims {
+		if l.tallies[a.String()].Acted > 0 && a.String() != s.during {
+			under = append(under, a.String())
 		}
 	}
-	return ways, times
+	for _, needs := range under {
+		out = append(out, attempt{way{Race: first, Calls: 1, Needs: needs}, 1})
+	}
+	out = append(out, attempt{way{Race: first, Calls: manyCalls}, 2}, attempt{way{Race: !first, Calls: manyCalls}, 1})
+	for _, needs := range under {
+		out = append(out, attempt{way{Race: first, Calls: faultCalls, Needs: needs}, 1})
+	}
+	return slices.DeleteFunc(out, func(a attempt) bool { return a.Race && l.raceless != "" })
+}
+
+// builds has both builds made: what that takes is not taken from the time for proofs.
+// Where there is none with the race detector, raceless says why.
+func (l *fuzzLab) builds(ctx context.Context, fn function.Func) error {
+	if _, err := l.replayer(ctx, fn, false); err != nil || l.raceless != "" {
+		return err
+	}
+	_, err := l.replayer(ctx, fn, true)
+	var words *function.Error
+	if errors.As(err, &words) && !l.race {
+		l.raceless, _, _ = strings.Cut(words.Msg, "\n")
+		fmt.Fprintf(l.stderr, "without a build with the race detector: %s\n", report.Clean(words.Msg))
+		return nil
+	}
+	return err
 }
 
 // prover proves one suspect.
@@ -137,6 +161,9 @@ type prover struct {
 // prove shows a suspect again, makes its input small, and counts how often that shows it.
 // An error says that the harness failed.
 func (l *fuzzLab) prove(ctx context.Context, s *suspect, row *fuzzRow) error {
+	if err := l.builds(ctx, s.fn); err != nil && ctx.Err() == nil {
+		return err
+	}
 	proving, cancel := context.WithTimeout(ctx, l.triage)
 	defer cancel()
 	p := &prover{lab: l, s: s, ctx: proving, want: s.Signature}
@@ -184,32 +211,29 @@ func (s *suspect) doubt() string {
 
 // show looks for a way in which one of the inputs shows the suspect.
 func (p *prover) show() (*fuzzBug, error) {
-	ways, times := p.lab.ways(p.s)
-	for i, w := range ways {
-		for range times[i] {
+	for _, a := range p.lab.ways(p.s) {
+		for range a.times {
 			for _, in := range p.s.inputs {
-				ok, err := p.shows(in, w)
+				ok, err := p.shows(in, a.way)
 				if err != nil {
 					return nil, err
 				}
-				if !ok {
-					continue
+				if ok {
+					return p.bug(in, a.way), nil
 				}
-				return p.bug(in, w), nil
 			}
 		}
 	}
 	// Perhaps the engine's build and the module's fail on it in different ways.
 	if p.want != "" {
 		p.want = ""
-		for _, race := range []bool{p.lab.race, !p.lab.race} {
-			w := way{Race: race, Calls: 1}
-			ok, err := p.shows(p.s.inputs[0], w)
+		for _, a := range p.lab.ways(p.s)[:1] {
+			ok, err := p.shows(p.s.inputs[0], a.way)
 			if err != nil {
 				return nil, err
 			}
-			if ok && p.last.found[0].Detector != "hang" {
-				return p.bug(p.s.inputs[0], w), nil
+			if ok {
+				return p.bug(p.s.inputs[0], a.way), nil
 			}
 		}
 	}
@@ -236,7 +260,8 @@ func (p *prover) shows(in engine.Input, w way) (bool, error) {
 	}
 	p.replays++
 	for _, f := range got.found {
-		if p.want == "" || f.Signature == p.want {
+		// A replay on a busy machine may be late: that is none but where the engine said so.
+		if p.want == "" && f.Detector != "hang" || f.Signature == p.want && p.want != "" {
 			got.found = []harness.Finding{f}
 			p.last = got
 			return true, nil
@@ -283,7 +308,7 @@ func (p *prover) refine(b *fuzzBug) error {
 			b.Shown, b.Replays = 1, 1
 		}
 	}
-	if failure != nil || b.Way.Needs != "" || b.Detector == "race" { // which only one build can show
+	if failure != nil || b.Way.Needs != "" || b.Detector == "race" || p.lab.raceless != "" { // only one build can show it
 		return failure
 	}
 	other := count{}
@@ -334,11 +359,7 @@ func (l *fuzzLab) tell(b *fuzzBug, last played, s *suspect) error {
 			fmt.Fprintf(l.stdout, "       | %s\n", shorten(strings.TrimSuffix(line, "\n")))
 		}
 	}
-	minimal := "not known to be minimal"
-	if b.Minimal {
-		minimal = "minimal"
-	}
-	fmt.Fprintf(l.stdout, "       %d bytes of %d, %s; %s; %s\n", b.Size, b.First, minimal, b.proof(), b.needs())
+	fmt.Fprintf(l.stdout, "       %s; %s; %s\n", b.size(), b.proof(), b.needs())
 	fmt.Fprintf(l.stdout, "       replay: %s\n", l.replayLine(b))
 	return nil
 }
@@ -349,6 +370,17 @@ func shorten(line string) string {
 		return report.Clean(strings.ToValidUTF8(line[:most], "")) + fmt.Sprintf("... (%d bytes)", len(line))
 	}
 	return report.Clean(line)
+}
+
+// size says how small the input of a bug is.
+func (b *fuzzBug) size() string {
+	if name, own := b.input.Own(); own {
+		return "an input of the function's own, " + name
+	}
+	if b.Minimal {
+		return fmt.Sprintf("%d bytes of %d, minimal", b.Size, b.First)
+	}
+	return fmt.Sprintf("%d bytes of %d, not known to be minimal", b.Size, b.First)
 }
 
 // proof says how often a bug was shown, and in which builds.
