@@ -27,18 +27,12 @@ func fileLeak(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	onLinks := 0
-	for k := range t.last {
-		if k.Sort == census.Link {
-			onLinks += max(t.more(k), 0)
-		}
-	}
 	for _, k := range t.lasting(census.File) {
 		n := t.more(k)
 		if k.Name == "socket" {
-			n -= onLinks
+			n -= t.onLinks(t.streak(k))
 		}
-		if n < t.rounds() {
+		if n < t.streak(k) {
 			continue
 		}
 		add(&j, harness.Finding{
@@ -50,4 +44,16 @@ func fileLeak(rec *harness.Record) harness.Judgement {
 		})
 	}
 	return j
+}
+
+// onLinks is how many connections more are open on the links than so many rounds before the
+// last one's end.
+func (t *trail) onLinks(rounds int) int {
+	n := 0
+	for k, open := range t.last {
+		if k.Sort == census.Link {
+			n += max(open-t.counts[t.rounds()-rounds][k], 0)
+		}
+	}
+	return n
 }

@@ -41,15 +41,15 @@ func goroutineGrowth(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	if t.rounds() < fullRounds || t.late.lines == nil {
+	if t.late.lines == nil {
 		return j
 	}
 	apart := t.late.at - t.end.at
-	for _, k := range t.growing(census.Goroutine) {
+	for _, k := range t.growing(census.Goroutine, fullRounds) {
 		for _, s := range t.sorts(t.stood(t.start.Stayed(t.late.text)[k])) {
 			own := stack.Own(t.module, s.site)
 			switch patience, known := census.Patience(s.state); {
-			case len(s.gs) < t.rounds() || !own && s.state == "IO wait":
+			case len(s.gs) < t.streak(k) || !own && s.state == "IO wait":
 			case !known:
 				if own {
 					j.Unsure = append(j.Unsure, fmt.Sprintf("goroutines that came from %s stay, more with every round of the same calls; but they wait in %s (%s), which may end by itself",

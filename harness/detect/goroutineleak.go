@@ -32,13 +32,10 @@ func goroutineLeak(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	for _, k := range t.growing(census.Goroutine) {
-		if t.rounds() < 2 {
-			break
-		}
+	for _, k := range t.growing(census.Goroutine, 2) {
 		d := t.lastDump()
 		for _, s := range t.sorts(leaked(t.start.Stayed(d.text)[k])) {
-			if len(s.gs) < t.rounds() {
+			if len(s.gs) < t.streak(k) {
 				continue
 			}
 			add(&j, harness.Finding{
