@@ -14,9 +14,9 @@ import (
 //
 // After one case that proves nothing: pools fill, workers are started at the first use of
 // something, and a handler may leave behind what ends in a moment. So the same case is
-// played four times in one process. What is bounded by the number of callers, or started
-// once, does not grow in every one of four equal rounds; at least as many goroutines as
-// there were rounds must have stayed, and still stand where they stood when the links were
+// played again in one process. What is bounded by the number of callers, or started
+// once, does not grow in four equal rounds in a row; at least as many goroutines as
+// there were such rounds must have stayed, and still stand where they stood when the links were
 // long healed and the callers gone.
 //
 // How long that must be depends on what they wait for. A lock, a channel that nobody

@@ -13,8 +13,8 @@ import (
 // but the runtime sees only a part of all leaks; GoroutineGrowth looks at the others.
 //
 // One such goroutine, or a few that are started at the first use of something, cost little
-// and stay few. So it is a finding only where the same case, played at least twice in one
-// process, left more of them each time.
+// and stay few. So it is a finding only where the same case, played again in one process,
+// left more of them each time, two rounds in a row.
 var GoroutineLeak = &harness.Detector{
 	Name:    "goroutine-leak",
 	Doc:     "calls leave goroutines behind that nobody can wake any more, more of them each time",
