@@ -8,9 +8,9 @@ import (
 )
 
 // FileLeak finds files, pipes and sockets that calls open and nobody closes. Pools and
-// caches of open files fill up and stop growing; so it is a finding only where the same
-// case, played four times in one process, left more open each time, and they were still open
-// eight seconds after the last. Sockets that are connections on a link are ConnectionLeak's.
+// caches of open files fill up and stop growing; so it is a finding only where four rounds
+// in a row of the same case, in one process, left more open each time, and they were still
+// open eight seconds after the last. Sockets that are connections on a link are ConnectionLeak's.
 var FileLeak = &harness.Detector{
 	Name:    "file-leak",
 	Doc:     "files or sockets stay open, more with every round of the same calls",
@@ -27,18 +27,12 @@ func fileLeak(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	onLinks := 0
-	for k := range t.last {
-		if k.Sort == census.Link {
-			onLinks += max(t.more(k), 0)
-		}
-	}
 	for _, k := range t.lasting(census.File) {
 		n := t.more(k)
 		if k.Name == "socket" {
-			n -= onLinks
+			n -= t.onLinks(t.streak(k))
 		}
-		if n < t.rounds() {
+		if n < t.streak(k) {
 			continue
 		}
 		add(&j, harness.Finding{
@@ -50,4 +44,16 @@ func fileLeak(rec *harness.Record) harness.Judgement {
 		})
 	}
 	return j
+}
+
+// onLinks is how many connections more are open on the links than so many rounds before the
+// last one's end.
+func (t *trail) onLinks(rounds int) int {
+	n := 0
+	for k, open := range t.last {
+		if k.Sort == census.Link {
+			n += max(open-t.counts[t.rounds()-rounds][k], 0)
+		}
+	}
+	return n
 }

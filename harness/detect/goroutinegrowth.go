@@ -14,9 +14,9 @@ import (
 //
 // After one case that proves nothing: pools fill, workers are started at the first use of
 // something, and a handler may leave behind what ends in a moment. So the same case is
-// played four times in one process. What is bounded by the number of callers, or started
-// once, does not grow in every one of four equal rounds; at least as many goroutines as
-// there were rounds must have stayed, and still stand where they stood when the links were
+// played again in one process. What is bounded by the number of callers, or started
+// once, does not grow in four equal rounds in a row; at least as many goroutines as
+// there were such rounds must have stayed, and still stand where they stood when the links were
 // long healed and the callers gone.
 //
 // How long that must be depends on what they wait for. A lock, a channel that nobody
@@ -41,15 +41,15 @@ func goroutineGrowth(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	if t.rounds() < fullRounds || t.late.lines == nil {
+	if t.late.lines == nil {
 		return j
 	}
 	apart := t.late.at - t.end.at
-	for _, k := range t.growing(census.Goroutine) {
+	for _, k := range t.growing(census.Goroutine, fullRounds) {
 		for _, s := range t.sorts(t.stood(t.start.Stayed(t.late.text)[k])) {
 			own := stack.Own(t.module, s.site)
 			switch patience, known := census.Patience(s.state); {
-			case len(s.gs) < t.rounds() || !own && s.state == "IO wait":
+			case len(s.gs) < t.streak(k) || !own && s.state == "IO wait":
 			case !known:
 				if own {
 					j.Unsure = append(j.Unsure, fmt.Sprintf("goroutines that came from %s stay, more with every round of the same calls; but they wait in %s (%s), which may end by itself",

@@ -13,8 +13,8 @@ import (
 // but the runtime sees only a part of all leaks; GoroutineGrowth looks at the others.
 //
 // One such goroutine, or a few that are started at the first use of something, cost little
-// and stay few. So it is a finding only where the same case, played at least twice in one
-// process, left more of them each time.
+// and stay few. So it is a finding only where the same case, played again in one process,
+// left more of them each time, two rounds in a row.
 var GoroutineLeak = &harness.Detector{
 	Name:    "goroutine-leak",
 	Doc:     "calls leave goroutines behind that nobody can wake any more, more of them each time",
@@ -32,13 +32,10 @@ func goroutineLeak(rec *harness.Record) harness.Judgement {
 		return j
 	}
 	j.Checked = t.calls
-	for _, k := range t.growing(census.Goroutine) {
-		if t.rounds() < 2 {
-			break
-		}
+	for _, k := range t.growing(census.Goroutine, 2) {
 		d := t.lastDump()
 		for _, s := range t.sorts(leaked(t.start.Stayed(d.text)[k])) {
-			if len(s.gs) < t.rounds() {
+			if len(s.gs) < t.streak(k) {
 				continue
 			}
 			add(&j, harness.Finding{

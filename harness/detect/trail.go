@@ -80,24 +80,24 @@ func trailOf(rec *harness.Record) *trail {
 // rounds is how often the case was played.
 func (t *trail) rounds() int { return len(t.counts) - 1 }
 
-// grew reports whether there was more of something after each round.
-func (t *trail) grew(k census.Key) bool {
-	for i := 1; i < len(t.counts); i++ {
-		if t.counts[i][k] <= t.counts[i-1][k] {
-			return false
-		}
+// streak is after how many rounds in a row, to the last, there was more of something than
+// before. What leaks out of a pool does not show until the pool is used up.
+func (t *trail) streak(k census.Key) int {
+	n := 0
+	for i := t.rounds(); i > 0 && t.counts[i][k] > t.counts[i-1][k]; i-- {
+		n++
 	}
-	return true
+	return n
 }
 
-// more is how much more there is of something than at the start.
-func (t *trail) more(k census.Key) int { return t.last[k] - t.counts[0][k] }
+// more is how much more there is of something than before it began to grow.
+func (t *trail) more(k census.Key) int { return t.last[k] - t.counts[t.rounds()-t.streak(k)][k] }
 
-// growing returns what grew with every round, in a stable order.
-func (t *trail) growing(sort string) []census.Key {
+// growing returns what grew in at least so many rounds, in a stable order.
+func (t *trail) growing(sort string, rounds int) []census.Key {
 	var out []census.Key
 	for k := range t.counts[t.rounds()] {
-		if k.Sort == sort && t.grew(k) {
+		if k.Sort == sort && t.streak(k) >= rounds {
 			out = append(out, k)
 		}
 	}
@@ -108,12 +108,12 @@ func (t *trail) growing(sort string) []census.Key {
 }
 
 // lasting returns what grew in as many rounds as it takes to tell a leak from a pool, and
-// was still there after the long look: at least as much of it as there were rounds.
+// was still there after the long look: at least one for each of these rounds.
 func (t *trail) lasting(sort string) []census.Key {
-	if t.rounds() < fullRounds || t.last == nil || t.late.at-t.end.at < census.LongLook {
+	if t.last == nil || t.late.at-t.end.at < census.LongLook {
 		return nil
 	}
-	return slices.DeleteFunc(t.growing(sort), func(k census.Key) bool { return t.more(k) < t.rounds() })
+	return slices.DeleteFunc(t.growing(sort, fullRounds), func(k census.Key) bool { return t.more(k) < t.streak(k) })
 }
 
 // evidence returns the events that show growth.

@@ -14,11 +14,17 @@ import (
 // differ when the same is done again: a pool, a cache of clients or a worker that is
 // started at its first use has what it needs, and a leak takes more each time. So a case
 // after which the service holds more than before is played again in the same process, until
-// nothing grows any more or it has grown in every round; then it is given some seconds to
-// end by itself. All of it stands in the case's record, a reset between any two rounds.
+// nothing grows any more or it has grown in four rounds in a row; then it is given some
+// seconds to end by itself. All of it stands in the case's record, a reset between any two
+// rounds.
+//
+// What leaks out of a pool does not show as long as the pool has more of it. So some cases of
+// a search in which nothing is injected, and which therefore take little time, are played a
+// second time for no reason.
 
 const (
-	leakRounds = 4                      // how often a case is played
+	leakRounds = 4                      // in how many in a row it must grow
+	twiceEvery = 4                      // of how many cases without faults of a search one is played twice
 	settleTime = 300 * time.Millisecond // after a round, for what the calls began to end
 	settleGap  = 20 * time.Millisecond  // between two looks
 	lookMore   = 500 * time.Millisecond // how much longer than must be is waited for what has grown to end
@@ -49,18 +55,27 @@ type trail struct {
 	*Session
 	rec   *recorder
 	began time.Time
-	heap  bool               // it is counted
-	round int                // from 1
-	start *census.Census     // before the first round; nil where it is not known
-	prev  map[census.Key]int // at the end of the round before
-	keys  []census.Key       // what has grown in every round so far
+	heap  bool                // it is counted
+	twice bool                // there is a second round for no reason
+	round int                 // from 1
+	start *census.Census      // before the first round; nil where it is not known
+	prev  map[census.Key]int  // at the end of the round before
+	since map[census.Key]base // it has grown in every round
+	keys  []census.Key        // what is growing
 }
+
+// base is what something has grown from.
+type base struct{ round, count int }
 
 // rounds plays a case, once or more often.
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
 	s.played++
-	t := &trail{Session: s, rec: rec, began: time.Now(), heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
+	t := &trail{Session: s, rec: rec, began: time.Now(), since: map[census.Key]base{}, heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
 	t.heap = t.heap && t.follows(census.Heap)
+	if s.opts.Growth > 1 && len(c.Faults()) == 0 {
+		s.calm++
+		t.twice = s.calm%twiceEvery == 0
+	}
 	for {
 		t.round++
 		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string]harness.Reply{}, clients: map[string]harness.Client{}}
@@ -123,9 +138,16 @@ func (t *trail) more(ctx context.Context) bool {
 			t.opts.Memory.raise(k, counts[k])
 		}
 	}
+	for _, k := range grown {
+		if _, known := t.since[k]; !known {
+			t.since[k] = base{t.round - 1, t.prev[k]}
+		}
+	}
 	t.keys, t.prev = grown, counts
 	t.heap = slices.Contains(t.keys, census.Heap)
 	switch {
+	case t.round == 1 && t.twice:
+		return true
 	case len(t.keys) == 0:
 		return false
 	case t.heap && len(t.keys) == 1:
@@ -138,10 +160,11 @@ func (t *trail) more(ctx context.Context) bool {
 	switch {
 	case !ok || len(t.keys) == 0:
 		return false
-	case t.round > 1 && t.proven(dump):
-	case t.round < leakRounds:
+	case t.proven(dump):
+	case !slices.ContainsFunc(t.keys, t.steady):
 		return true
 	default:
+		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool { return !t.steady(k) })
 		t.look(ctx, t.patience(dump))
 	}
 	for _, k := range t.keys {
@@ -181,8 +204,9 @@ func (t *trail) settle(ctx context.Context) (census.Census, bool) {
 	}
 }
 
-// grown returns what has grown in every round until now: in the first one all that is new,
-// if there is enough of it and it is not known to end growing.
+// grown returns what is growing: in the first round all that is new, if there is enough of it
+// and it is not known to end growing; in a second that is played anyway, all that is new;
+// and else what has grown in the rounds before.
 func (t *trail) grown(now map[census.Key]int) []census.Key {
 	var out []census.Key
 	m := t.opts.Memory
@@ -196,8 +220,9 @@ func (t *trail) grown(now map[census.Key]int) []census.Key {
 			}
 			continue
 		}
+		enough := n-max(t.first.counts[k], m.level[k]) >= t.opts.Growth
 		if t.round > 1 && slices.Contains(t.keys, k) ||
-			t.round == 1 && n-max(t.first.counts[k], m.level[k]) >= t.opts.Growth && m.looks[k] < maxLooks {
+			(t.round == 1 && enough || t.round == 2 && t.twice) && m.looks[k] < maxLooks {
 			out = append(out, k)
 		}
 	}
@@ -227,7 +252,13 @@ func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
 	return text, true
 }
 
-// leaked reports whether the runtime says of something that has grown, once for each round
+// steady reports whether something has grown in as many rounds in a row as it takes.
+func (t *trail) steady(k census.Key) bool { return k != census.Heap && t.streak(k) >= leakRounds }
+
+// streak is in how many rounds in a row something has grown.
+func (t *trail) streak(k census.Key) int { return t.round - t.since[k].round }
+
+// leaked reports whether the runtime says of something that is growing, once for each round
 // at least, that it can never end.
 func (t *trail) leaked(k census.Key, dump string) bool {
 	n := 0
@@ -236,13 +267,15 @@ func (t *trail) leaked(k census.Key, dump string) bool {
 			n++
 		}
 	}
-	return n >= t.round
+	return n >= t.streak(k)
 }
 
-// proven reports whether nothing is to be waited for: the runtime says so of all that has
-// grown.
+// proven reports whether nothing is to be waited for: the runtime says so of all that is
+// growing, in a second round at least.
 func (t *trail) proven(dump string) bool {
-	return !slices.ContainsFunc(t.keys, func(k census.Key) bool { return k != census.Heap && !t.leaked(k, dump) })
+	return !slices.ContainsFunc(t.keys, func(k census.Key) bool {
+		return k != census.Heap && (t.streak(k) < 2 || !t.leaked(k, dump))
+	})
 }
 
 // patience is how long it takes to tell whether what has grown stays for good.
@@ -269,12 +302,12 @@ func (t *trail) look(ctx context.Context, patience time.Duration) {
 		if !ok {
 			return
 		}
-		counts, base := now.Counts(), t.start.Counts()
+		counts := now.Counts()
 		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool {
 			if k == census.Heap {
 				return true
 			}
-			gone := counts[k]-base[k] < t.round
+			gone := counts[k]-t.since[k].count < t.streak(k)
 			if gone {
 				t.opts.Memory.raise(k, counts[k])
 			}

@@ -163,7 +163,7 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 		got := rounds(leak, 16)
 		followed := 0
 		for _, n := range got {
-			if n > 1 {
+			if n > 2 {
 				followed++
 			}
 		}
@@ -181,6 +181,39 @@ func TestLookThatIsCutShortIsNoReplay(t *testing.T) {
 		rec, _, err := play(t, ctx, leaving("chan receive", func(n int) int { return n }), runner.Options{Growth: 1}, "a get *2\n")
 		if !errors.Is(err, context.DeadlineExceeded) || rec == nil || rec.Count(harness.OK) != 8 {
 			t.Errorf("got %v, %s", err, samples(rec))
+		}
+	})
+}
+
+// TestLeakOutOfAPoolIsSeen holds that growth is seen that begins late: at first the pool has
+// more of what leaks.
+func TestLeakOutOfAPoolIsSeen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, err := harness.ParseCase([]byte("target test\na get *2\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := leaving("chan receive", func(calls int) int { return max(calls, 9) })
+		session, err := runner.Open(t.Context(), s.Target(), nil, runner.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for range 4 {
+			rec, err := session.Play(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, samples(rec))
+		}
+		if _, err := session.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		want := []string{"start1=9 end1=9", "start1=9 end1=9", "start1=9 end1=9",
+			"start1=9 end1=9 reset end2=10 leaks reset end3=12 leaks reset end4=14 leaks reset end5=16 leaks late5=16 leaks"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("want -, got +\n%s", diff)
 		}
 	})
 }
