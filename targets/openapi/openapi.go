@@ -29,6 +29,8 @@ type Op struct {
 	Media        string  // of its body; "" for none
 	// Allowed lists the statuses from 500 that the document gives: they are no surprise.
 	Allowed []int
+	// Stream says that a success may be one of server-sent events: its reply need not end.
+	Stream bool
 	// Security lists what it asks for: one of these is enough, and of that one all. Nil
 	// asks for nothing.
 	Security [][]string

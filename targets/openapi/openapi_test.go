@@ -150,6 +150,38 @@ func TestJSONDocument(t *testing.T) {
 	}
 }
 
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, responses string
+		want            bool
+	}{
+		{"events", "{'200': {description: ok, content: {text/event-stream: {schema: {type: string}}}}}", true},
+		{"without a schema", "{'200': {description: ok, content: {text/event-stream: {}}}}", true},
+		{"of a character set", "{'200': {description: ok, content: {'Text/Event-Stream ; charset=utf-8': {}}}}", true},
+		{"any success", "{2XX: {description: ok, content: {text/event-stream: {}}}}", true},
+		{"another success", "{'200': {description: ok, content: {application/json: {}}}, '202': {description: ok, content: {text/event-stream: {}}}}", true},
+		{"beside JSON", "{'200': {description: ok, content: {application/json: {}, text/event-stream: {}}}}", true},
+		{"elsewhere", "{'200': {$ref: '#/components/responses/Events'}}", true},
+		{"anything", "{default: {description: ok, content: {text/event-stream: {}}}}", true},
+		{"anything but a success", "{'200': {description: ok}, default: {description: no, content: {text/event-stream: {}}}}", false},
+		{"a failure", "{'200': {description: ok}, '400': {description: no, content: {text/event-stream: {}}}}", false},
+		{"text", "{'200': {description: ok, content: {text/plain: {}}}}", false},
+		{"no content", "{'200': {description: ok}}", false},
+	} {
+		text := strings.Replace(least, "{'200': {description: ok}}", tc.responses, 1) +
+			"components: {responses: {Events: {description: ok, content: {text/event-stream: {}}}}}\n"
+		doc, err := Parse("openapi.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		if got := doc.Ops[0].Stream; got != tc.want {
+			t.Errorf("%s: stream %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestFilesBesideTheDocument(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -492,12 +492,14 @@ func (r *reader) responses(q *request) error {
 				q.where = q.where || http.CanonicalHeaderKey(name) == "Location"
 			}
 			q.empty = q.empty || status == "201" && len(ref.Value.Content) == 0
+			q.Stream = q.Stream || streams(ref.Value.Content)
 		}
 	}
 	if best == "" {
 		return nil
 	}
 	ref := all[best]
+	q.Stream = q.Stream || streams(ref.Value.Content)
 	at := q.at.to("responses", best).follow(ref.Ref)
 	for _, media := range slices.Sorted(maps.Keys(ref.Value.Content)) {
 		c := ref.Value.Content[media]
@@ -509,6 +511,17 @@ func (r *reader) responses(q *request) error {
 		return err
 	}
 	return nil
+}
+
+// streams reports whether a reply may be one of server-sent events.
+func streams(content openapi3.Content) bool {
+	for media := range content {
+		m, _, _ := strings.Cut(media, ";")
+		if strings.EqualFold(strings.TrimSpace(m), "text/event-stream") {
+			return true
+		}
+	}
+	return false
 }
 
 // check reports a request that no value can be drawn for, and leaves out what is optional.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shakedown-go/shakedown/targets/openapi"
 )
@@ -52,6 +53,7 @@ func (f *File) readDocument() error {
 		return o != nil && o.Skip && slices.ContainsFunc(doc.Ops, func(d openapi.Op) bool { return d.Name == name })
 	})
 	f.prune()
+	f.follow(doc)
 	if l := doc.Login; f.API.Login == nil && l != nil && f.API.Ops[l.Op] != nil {
 		f.API.Login = &Login{Op: l.Op, Token: "{{reply." + l.Token + "}}"}
 		said := fmt.Sprintf("op: %s, token: %q", l.Op, f.API.Login.Token)
@@ -108,6 +110,22 @@ func merge(o *Op, d openapi.Op) *Op {
 	}
 	o.Params = params
 	return o
+}
+
+// usualStream is how long a reply without an end is read where nobody says.
+const usualStream = Duration(300 * time.Millisecond)
+
+// follow says how long the streams of the document are read. Where calls have little time,
+// it is half of that.
+func (f *File) follow(doc *openapi.Doc) {
+	for _, d := range doc.Ops {
+		o := f.API.Ops[d.Name]
+		if !d.Stream || o == nil || !o.Login || o.Stream > 0 {
+			continue
+		}
+		o.Stream = min(usualStream, cmp.Or(f.Service.Timeout, DefaultTimeout)/2)
+		f.Assumed = append(f.Assumed, fmt.Sprintf("api.ops.%s.stream is %s: it answers with server-sent events", d.Name, time.Duration(o.Stream)))
+	}
 }
 
 // prune forgets references to operations that are left out.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const document = `openapi: 3.0.3
@@ -28,8 +29,20 @@ paths:
       responses: {"200": {description: one}}
 `
 
+const events = `  /events:
+    get:
+      operationId: follow
+      responses: {"200": {description: what happens, content: {text/event-stream: {schema: {type: string}}}}}
+`
+
 // loaded loads a description with the document beside it.
 func loaded(t *testing.T, yaml string) (*File, error) {
+	t.Helper()
+	return loadedWith(t, yaml, document)
+}
+
+// loadedWith loads a description with a document beside it.
+func loadedWith(t *testing.T, yaml, document string) (*File, error) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"shakedown.yaml": yaml, "openapi.yaml": document} {
@@ -101,6 +114,40 @@ func TestDocumentedStatuses(t *testing.T) {
 		if got := f.API.Ops[tc.op].Expects(tc.status); got != tc.want {
 			t.Errorf("%s expects %d: %v, want %v", tc.op, tc.status, got, tc.want)
 		}
+	}
+}
+
+func TestDocumentedStreams(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, yaml string
+		want       time.Duration
+		assumed    string
+	}{
+		{"nothing said", beside, 300 * time.Millisecond, "api.ops.follow.stream is 300ms: it answers with server-sent events"},
+		{"little time", strings.Replace(beside, "build: .", "build: ., timeout: 400ms", 1), 200 * time.Millisecond,
+			"api.ops.follow.stream is 200ms: it answers with server-sent events"},
+		{"said", beside + "  ops: {follow: {stream: 1s}}\n", time.Second, ""},
+		{"something else said", beside + "  ops: {follow: {doc: x}}\n", 300 * time.Millisecond, "api.ops.follow.stream is 300ms: it answers with server-sent events"},
+		{"another request", beside + "  ops: {follow: {request: GET /events/latest}}\n", 0, ""},
+	} {
+		f, err := loadedWith(t, tc.yaml, document+events)
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		if got := time.Duration(f.API.Ops["follow"].Stream); got != tc.want {
+			t.Errorf("%s: read for %s, want %s", tc.name, got, tc.want)
+		}
+		if got := f.API.Ops["look"].Stream; got != 0 {
+			t.Errorf("%s: what is no stream is read for %s", tc.name, time.Duration(got))
+		}
+		if got := strings.Join(f.Assumed, "\n"); got != tc.assumed {
+			t.Errorf("%s: assumed %q, want %q", tc.name, got, tc.assumed)
+		}
+	}
+	if _, err := loadedWith(t, beside+"  ops: {follow: {skip: true}}\n", document+events); err != nil {
+		t.Errorf("left out: %v", err)
 	}
 }
 

@@ -151,7 +151,8 @@ type Op struct {
 	Skip    bool              `yaml:"skip"`   // an operation of the OpenAPI document is left out
 	Expect  []int             `yaml:"expect"` // the statuses allowed while nothing is injected; zero: all below 500, and 501, 503, 505
 	// Stream says that the reply has no end, such as server-sent events: it is read for so
-	// long, and then the client hangs up. Zero: it ends by itself.
+	// long, and then the client hangs up. Zero: it ends by itself, or is read for 300ms (or half of
+	// Service.Timeout, if that is less) where the OpenAPI document says text/event-stream.
 	Stream Duration `yaml:"stream"`
 
 	Media string       `yaml:"-"` // of its body; zero means JSON
