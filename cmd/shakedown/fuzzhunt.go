@@ -51,8 +51,10 @@ type suspect struct {
 	late   bool   // the time for its proof was up
 }
 
-// maxInputs is how many inputs of one suspect are kept.
-const maxInputs = 4
+const (
+	maxInputs = 4 // of one suspect that are kept
+	maxSorts  = 4 // of suspects in one place that are told apart by their messages
+)
 
 // campaign fuzzes all functions, one after another, and proves what they fail on.
 func (l *fuzzLab) campaign(ctx context.Context) error {
@@ -252,6 +254,10 @@ func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 			return
 		}
 	}
+	if like := h.like(s); len(like) >= maxSorts {
+		like[0].Seen++ // its message differs each time, as one does that holds a part of the input
+		return
+	}
 	if i := slices.IndexFunc(l.bugs, func(b *fuzzBug) bool { return s.Signature != "" && b.Signature == s.Signature }); i >= 0 {
 		l.bugs[i].Seen++
 		return
@@ -263,6 +269,20 @@ func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 	if err := l.dir.Keep(s.name(), files(c.Input, s.found, c.Output)); err != nil {
 		h.row.Notes = append(h.row.Notes, "not saved: "+err.Error())
 	}
+}
+
+// like returns the suspects that were found by the same detector in the same place.
+func (h *hunting) like(s *suspect) []*suspect {
+	place := func(s *suspect) string {
+		return s.found.Detector + s.Signature[strings.LastIndex(s.Signature, ": ")+1:]
+	}
+	var out []*suspect
+	for _, known := range h.suspects {
+		if place(known) == place(s) {
+			out = append(out, known)
+		}
+	}
+	return out
 }
 
 // spoken reports whether a finding is the function's word and not the engine's own.
@@ -352,15 +372,22 @@ func (l *fuzzLab) save(fn function.Func, corpus []engine.Input) error {
 	return nil
 }
 
-// texts are the texts within an input.
+// texts are the texts within an input, as a process prints them: what is no UTF-8 is
+// replaced, and of more lines than one the first may stand alone.
 func texts(in engine.Input) []string {
 	var out []string
 	for _, v := range in {
+		var text string
 		switch v := v.(type) {
 		case string:
-			out = append(out, v)
+			text = v
 		case []byte:
-			out = append(out, string(v))
+			text = string(v)
+		}
+		text = strings.ToValidUTF8(text, "\uFFFD")
+		first, _, more := strings.Cut(text, "\n")
+		if out = append(out, text); more {
+			out = append(out, strings.TrimRight(first, "\r"))
 		}
 	}
 	return out

@@ -14,8 +14,8 @@ import (
 	"github.com/shakedown-go/shakedown/targets/child"
 )
 
-// DefaultLimit is how long a replay may take before it hangs.
-const DefaultLimit = 20 * time.Second
+// DefaultLimit is how long a replay may take before it hangs, as with both engines.
+const DefaultLimit = 10 * time.Second
 
 // replaySeed is the file name of the input that a native function is replayed with.
 const replaySeed = "shakedown"
