@@ -14,8 +14,11 @@ import (
 func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	s.observe(rec)
 	if len(proven) == 0 {
-		var took time.Duration // until the last step was done: what the harness looks at later is not the case's doing
+		var took time.Duration // of the first round, until its last step was done: the rest is not the case's doing
 		for _, e := range rec.Events {
+			if e.Kind == harness.Reset {
+				break
+			}
 			if e.Step >= 0 {
 				took = e.At
 			}

@@ -126,7 +126,7 @@ var Heap = Key{Sort: Memory}
 // The bounds of growth of the heap, in KiB. Every round must leave more behind than garbage
 // and buffers make it vary, and all of them more than a cache may hold.
 const (
-	HeapRound = 64
+	HeapRound = 128
 	HeapTotal = 16 << 10
 )
 
