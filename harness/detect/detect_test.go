@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/census"
 )
 
 const everything = harness.CapLinks | harness.CapProcs | harness.CapAgent | harness.CapRace | harness.CapOutput | harness.CapIdentity
@@ -232,4 +233,45 @@ func FuzzJudge(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A pool that by chance takes one connection more in each round is none that leaks, as long
+// as callers explain what it has.
+func TestPoolThatGrowsToItsCallersIsNoLeak(t *testing.T) {
+	t.Parallel()
+	c, err := harness.ParseCase([]byte("target x\na get &\nb get &\nc get &\nd get\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		open   []int
+		guilty bool
+	}{
+		{[]int{0, 5, 6, 7, 8}, false},
+		{[]int{2, 4, 6, 8, 10}, false},
+		{[]int{2, 4, 6, 8, 11}, true},
+		{[]int{0, 4, 8, 12, 16}, true},
+	} {
+		rec := &harness.Record{Case: c}
+		emit := func(at time.Duration, e harness.Event) {
+			e.Seq, e.At, e.Step = uint64(len(rec.Events)+1), at, -1
+			rec.Events = append(rec.Events, e)
+		}
+		held := func(n int, when string, round int) harness.Event {
+			return census.Census{PID: 7, Links: map[string]int{"db": n}}.Event(when, round)
+		}
+		stacks := func(when string) harness.Event {
+			return harness.Event{Kind: harness.Sample, Name: census.Leaks, Args: census.Args(when, 4), Text: "goroutine 1 [running]:\nmain.main()\n"}
+		}
+		emit(0, held(tt.open[0], census.Start, 1))
+		for i, n := range tt.open[1:] {
+			emit(time.Second, held(n, census.End, i+1))
+		}
+		emit(time.Second, stacks(census.End))
+		emit(10*time.Second, held(tt.open[4], census.Late, 4))
+		emit(10*time.Second, stacks(census.Late))
+		if j := ConnectionLeak.Detect(rec); (len(j.Findings) > 0) != tt.guilty {
+			t.Errorf("%v connections: %+v, want guilty %v", tt.open, j.Findings, tt.guilty)
+		}
+	}
 }

@@ -49,7 +49,7 @@ func goroutineGrowth(rec *harness.Record) harness.Judgement {
 		for _, s := range t.sorts(t.stood(t.start.Stayed(t.late.text)[k])) {
 			own := stack.Own(t.module, s.site)
 			switch patience, known := census.Patience(s.state); {
-			case len(s.gs) < t.streak(k) || !own && s.state == "IO wait":
+			case len(s.gs) < max(t.streak(k), t.kept+1) || !own && s.state == "IO wait":
 			case !known:
 				if own {
 					j.Unsure = append(j.Unsure, fmt.Sprintf("goroutines that came from %s stay, more with every round of the same calls; but they wait in %s (%s), which may end by itself",

@@ -28,6 +28,7 @@ type trail struct {
 	late   stacks               // some seconds later; its lines are nil where there is none
 	last   map[census.Key]int   // counted with it
 	calls  int                  // that returned in all rounds
+	kept   int                  // how much more of something may be kept
 }
 
 // stacks is the stacks of all goroutines at one moment.
@@ -74,6 +75,7 @@ func trailOf(rec *harness.Record) *trail {
 	if t == nil || len(t.counts) < 2 {
 		return nil
 	}
+	t.kept = census.Kept(len(rec.Case.Lanes()))
 	return t
 }
 
@@ -108,12 +110,13 @@ func (t *trail) growing(sort string, rounds int) []census.Key {
 }
 
 // lasting returns what grew in as many rounds as it takes to tell a leak from a pool, and
-// was still there after the long look: at least one for each of these rounds.
+// was still there after the long look: at least one for each of these rounds, and more than
+// callers explain.
 func (t *trail) lasting(sort string) []census.Key {
 	if t.last == nil || t.late.at-t.end.at < census.LongLook {
 		return nil
 	}
-	return slices.DeleteFunc(t.growing(sort, fullRounds), func(k census.Key) bool { return t.more(k) < t.streak(k) })
+	return slices.DeleteFunc(t.growing(sort, fullRounds), func(k census.Key) bool { return t.more(k) < max(t.streak(k), t.kept+1) })
 }
 
 // evidence returns the events that show growth.

@@ -24,6 +24,7 @@ import (
 
 const (
 	leakRounds = 4                      // in how many in a row it must grow
+	mostRounds = 24                     // of one case: by then a leak is more than what may be kept
 	twiceEvery = 4                      // of how many cases without faults of a search one is played twice
 	settleTime = 300 * time.Millisecond // after a round, for what the calls began to end
 	settleGap  = 20 * time.Millisecond  // between two looks
@@ -55,6 +56,7 @@ type trail struct {
 	*Session
 	rec   *recorder
 	began time.Time
+	kept  int                 // how much more of something may be kept
 	heap  bool                // it is counted
 	twice bool                // there is a second round for no reason
 	round int                 // from 1
@@ -70,7 +72,7 @@ type base struct{ round, count int }
 // rounds plays a case, once or more often.
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
 	s.played++
-	t := &trail{Session: s, rec: rec, began: time.Now(), since: map[census.Key]base{}, heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
+	t := &trail{Session: s, rec: rec, began: time.Now(), kept: census.Kept(len(c.Lanes())), since: map[census.Key]base{}, heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
 	t.heap = t.heap && t.follows(census.Heap)
 	if s.opts.Growth > 1 && len(c.Faults()) == 0 {
 		s.calm++
@@ -161,11 +163,13 @@ func (t *trail) more(ctx context.Context) bool {
 	case !ok || len(t.keys) == 0:
 		return false
 	case t.proven(dump):
-	case !slices.ContainsFunc(t.keys, t.steady):
-		return true
-	default:
+	case slices.ContainsFunc(t.keys, t.steady):
 		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool { return !t.steady(k) })
 		t.look(ctx, t.patience(dump))
+	default:
+		if t.round < mostRounds {
+			return true
+		}
 	}
 	for _, k := range t.keys {
 		if k != census.Heap { // which was not followed beside others
@@ -252,8 +256,11 @@ func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
 	return text, true
 }
 
-// steady reports whether something has grown in as many rounds in a row as it takes.
-func (t *trail) steady(k census.Key) bool { return k != census.Heap && t.streak(k) >= leakRounds }
+// steady reports whether something has grown in as many rounds in a row as it takes, and to
+// more than callers explain.
+func (t *trail) steady(k census.Key) bool {
+	return k != census.Heap && t.streak(k) >= leakRounds && t.prev[k]-t.since[k].count > t.kept
+}
 
 // streak is in how many rounds in a row something has grown.
 func (t *trail) streak(k census.Key) int { return t.round - t.since[k].round }
