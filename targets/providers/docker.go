@@ -43,10 +43,7 @@ func (i image) choose(ctx context.Context, name string, dep spec.Dependency) (p 
 	switch dep.Provide {
 	case "docker":
 		p, err := i.find(ctx, name, dep, 0)
-		if err != nil {
-			return nil, true, err
-		}
-		return p, true, nil
+		return p, true, err
 	case "auto":
 		// A place that is not this machine is taken on demand only.
 		if host, err := container.Host(); err != nil || !container.Local(host) {
