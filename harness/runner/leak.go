@@ -41,15 +41,18 @@ const (
 // not look into it again and again. Its zero value knows nothing. One session at a time
 // may use it.
 type Memory struct {
-	level map[census.Key]int // so much of it was there when it no longer grew
 	looks map[census.Key]int // so often was it followed to the end
 }
 
-// life is a process as it was seen first.
+// life is a process with what it held when it was seen first, or since then without growing
+// any more: that much is no cause to look. It is forgotten with the process, since what leaks
+// out of a pool would raise it until nothing above it can be seen.
 type life struct {
 	pid    int
 	counts map[census.Key]int
 }
+
+func (l life) raise(k census.Key, n int) { l.counts[k] = max(l.counts[k], n) }
 
 // trail follows what a case leaves behind.
 type trail struct {
@@ -104,7 +107,7 @@ func (t *trail) begin(ctx context.Context) {
 	t.rec.emit(c.Event(census.Start, 1))
 	t.start, t.prev = &c, c.Counts()
 	if t.first.pid != c.PID {
-		t.first = life{c.PID, t.prev}
+		t.first = life{c.PID, c.Counts()}
 	}
 }
 
@@ -137,7 +140,7 @@ func (t *trail) more(ctx context.Context) bool {
 	grown := t.grown(counts)
 	for _, k := range t.keys {
 		if !slices.Contains(grown, k) {
-			t.opts.Memory.raise(k, counts[k])
+			t.first.raise(k, counts[k])
 		}
 	}
 	for _, k := range grown {
@@ -173,7 +176,7 @@ func (t *trail) more(ctx context.Context) bool {
 	}
 	for _, k := range t.keys {
 		if k != census.Heap { // which was not followed beside others
-			t.opts.Memory.looked(k, counts[k])
+			t.looked(k, counts[k])
 		}
 	}
 	return false
@@ -193,7 +196,7 @@ func (t *trail) swell(ctx context.Context, now int) bool {
 			t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Sites, Args: census.Args(census.End, t.round), Text: strings.ToValidUTF8(string(b), "\uFFFD")})
 		}
 	}
-	t.opts.Memory.looked(census.Heap, now)
+	t.looked(census.Heap, now)
 	return false
 }
 
@@ -224,7 +227,7 @@ func (t *trail) grown(now map[census.Key]int) []census.Key {
 			}
 			continue
 		}
-		enough := n-max(t.first.counts[k], m.level[k]) >= t.opts.Growth
+		enough := n-t.first.counts[k] >= t.opts.Growth
 		if t.round > 1 && slices.Contains(t.keys, k) ||
 			(t.round == 1 && enough || t.round == 2 && t.twice) && m.looks[k] < maxLooks {
 			out = append(out, k)
@@ -316,7 +319,7 @@ func (t *trail) look(ctx context.Context, patience time.Duration) {
 			}
 			gone := counts[k]-t.since[k].count < t.streak(k)
 			if gone {
-				t.opts.Memory.raise(k, counts[k])
+				t.first.raise(k, counts[k])
 			}
 			return gone
 		})
@@ -329,18 +332,11 @@ func (t *trail) look(ctx context.Context, patience time.Duration) {
 }
 
 // looked notes that growth was followed to the end.
-func (m *Memory) looked(k census.Key, n int) {
+func (t *trail) looked(k census.Key, n int) {
+	m := t.opts.Memory
 	if m.looks == nil {
 		m.looks = map[census.Key]int{}
 	}
 	m.looks[k]++
-	m.raise(k, n)
-}
-
-// raise notes how much of something is no cause to look again.
-func (m *Memory) raise(k census.Key, n int) {
-	if m.level == nil {
-		m.level = map[census.Key]int{}
-	}
-	m.level[k] = max(m.level[k], n)
+	t.first.raise(k, n)
 }
