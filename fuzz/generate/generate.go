@@ -50,7 +50,7 @@ func New(o Options) *Source {
 		o.Lanes = 4
 	}
 	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: pace{}}
-	s.sweep.rounds = map[place]round{}
+	s.sweep.rounds, s.sweep.paired = map[place]*round{}, map[pair]bool{}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
 	}
@@ -60,6 +60,14 @@ func New(o Options) *Source {
 	for _, f := range o.Faults {
 		for _, args := range f.Aims(o.Target) {
 			s.aims.all = append(s.aims.all, aim{f, args})
+		}
+	}
+	s.sweep.turns = slices.Clone(s.aims.all)
+	shuffle(s.rng, s.sweep.turns)
+	for _, a := range s.aims.all {
+		where := s.place(a)
+		if !slices.Contains(s.sweep.places.all, where) {
+			s.sweep.places.all = append(s.sweep.places.all, where, where, place{where.at, true}) // quick ones come twice as often
 		}
 	}
 	return s
@@ -79,7 +87,11 @@ func (s *Source) Next() (harness.Case, bool) {
 			s.sweep.bounds = s.sweep.bounds[1:]
 			return s.atBounds(x), true
 		case !calm && s.rng.IntN(sweeping) > 0:
-			if c := s.meet(s.inject("f1")); c.Calls() > 0 {
+			c := s.together()
+			if c.Calls() == 0 {
+				c = s.meet()
+			}
+			if c.Calls() > 0 {
 				return c, true
 			}
 			continue
@@ -123,7 +135,9 @@ func (s *Source) draw(faults []harness.Step) harness.Case {
 		focus = append(focus, s.ops.next(s.rng))
 	}
 	if len(faults) > 0 && s.rng.IntN(4) > 0 {
-		focus = append(focus, s.felt.op(s.rng, faults[0], s.ops.all))
+		if op := s.felt.op(s.rng, faults[0], s.ops.all); op != nil {
+			focus = append(focus, op)
+		}
 	}
 	b.busy = slices.ContainsFunc(faults, func(f harness.Step) bool { return f.At > 0 })
 	b.group(focus)
@@ -166,7 +180,7 @@ func (s *Source) calmNow() bool {
 func (s *Source) faults() []harness.Step {
 	var out []harness.Step
 	for range []int{1, 1, 1, 1, 1, 1, 1, 2}[s.rng.IntN(8)] {
-		f := s.inject("f" + strconv.Itoa(len(out)+1))
+		f := s.inject(s.aims.next(s.rng), "f"+strconv.Itoa(len(out)+1))
 		if f.For == 0 && s.rng.IntN(3) == 0 {
 			f.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
 		}
@@ -178,10 +192,9 @@ func (s *Source) faults() []harness.Step {
 	return out
 }
 
-// inject returns the next fault, in force from its turn to the end of the case. The service
-// itself is away for a moment only: meanwhile nothing can be learned.
-func (s *Source) inject(label string) harness.Step {
-	a := s.aims.next(s.rng)
+// inject returns a fault, in force from its turn to the end of the case. The service itself
+// is away for a moment only: meanwhile nothing can be learned.
+func (s *Source) inject(a aim, label string) harness.Step {
 	f := harness.Step{Verb: harness.VerbInject, Name: a.fault.Name, Args: a.args, Label: label}
 	for _, p := range a.fault.Params {
 		if p.Of == harness.OfNothing && p.Domain != nil && (p.Default == "" || s.rng.IntN(2) == 0) {

@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -207,7 +208,7 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 		values := map[string]bool{}
 		late := 0
 		for range 60 {
-			c := s.meet(s.inject("f1"))
+			c := s.meet()
 			late += len(slices.DeleteFunc(slices.Clone(c.Steps), func(st harness.Step) bool { return st.At == 0 }))
 			link := c.Steps[slices.IndexFunc(c.Steps, func(st harness.Step) bool { return st.Verb == harness.VerbInject })].Args.Text("link")
 			lanes := map[string][]string{}
@@ -224,8 +225,8 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 				}
 			}
 			for call, by := range lanes {
-				if slow && len(by) != 2 {
-					t.Fatalf("%s is made by %d lanes, want 2\n%s", call, len(by), c)
+				if slow && len(by) != 1 {
+					t.Fatalf("%s is made by %d lanes, want 1: nobody knows that it takes long\n%s", call, len(by), c)
 				}
 			}
 		}
@@ -241,6 +242,33 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 		}
 		if !slow && (!values["red"] || !values["blue"] || !values["1"] || !values["9"] || values["0"]) {
 			t.Errorf("valid bounds are not all tried, or others: %v", values)
+		}
+	}
+}
+
+func TestWhatTakesLongUnderAFaultIsMadeByTwoLanesNext(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Target: target(), Faults: faults()[:1], Seed: 5})
+	stop := harness.Step{Verb: harness.VerbInject, Name: "net/stop", Label: "f2", At: time.Millisecond, Args: harness.Args{{Key: "link", Value: harness.Text("db")}}}
+	for range 2 { // what is known already is not asked again
+		s.linger(s.Target.Op("create"), stop, false)
+		s.linger(s.Target.Op("get"), stop, false)
+		s.linger(s.Target.Op("pay"), stop, true)
+	}
+	for _, want := range [][]string{{"create", "pay"}, nil} { // one that took long, but was not stuck, waits for another
+		lanes := map[string][]string{}
+		for _, st := range s.together().Steps {
+			if st.Verb == harness.VerbCall && st.Group > 0 {
+				lanes[st.Name] = append(lanes[st.Name], st.Lane)
+			}
+		}
+		if got := slices.Sorted(maps.Keys(lanes)); !slices.Equal(got, want) {
+			t.Errorf("calls of %v are made together, want %v", got, want)
+		}
+		for op, by := range lanes {
+			if slices.Sort(by); len(slices.Compact(by)) != 2 {
+				t.Errorf("%s is made by lanes %v, want two", op, by)
+			}
 		}
 	}
 }

@@ -14,14 +14,9 @@ import (
 func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	s.observe(rec)
 	if len(proven) == 0 {
-		var took time.Duration // of the first round, until its last step was done: the rest is not the case's doing
-		for _, e := range rec.Events {
-			if e.Kind == harness.Reset {
-				break
-			}
-			if e.Step >= 0 {
-				took = e.At
-			}
+		var took time.Duration
+		if n := len(rec.Events); n > 0 {
+			took = rec.Events[n-1].At
 		}
 		if len(rec.Case.Faults()) == 0 {
 			s.calm += took
@@ -55,10 +50,13 @@ func (s *Source) observe(rec *harness.Record) {
 			}
 		}
 	}
-	began := map[string]time.Duration{} // by lane
+	began, stuck := map[string]time.Duration{}, map[string]bool{} // by lane
 	for _, e := range rec.Events {
-		if e.Kind == harness.Invoke {
-			began[e.Lane] = e.At
+		switch e.Kind {
+		case harness.Invoke:
+			began[e.Lane], stuck[e.Lane] = e.At, false
+		case harness.Stuck:
+			stuck[e.Lane] = true
 		}
 		if !e.Returned() || e.Step < 0 {
 			continue
@@ -67,8 +65,11 @@ func (s *Source) observe(rec *harness.Record) {
 		hit := e.Kind == harness.Unknown || e.Args.Text("expect") == "false" || took > 2*s.pace[e.Name]+leastLaneTime
 		for _, f := range forces {
 			if f.from <= e.At && f.to >= began[e.Lane] {
-				s.pace.add(f.fault, took)
+				s.pace.add(f.fault, took, hit)
 				s.felt.add(e.Name, at(f.fault), hit)
+				if op := s.Target.Op(e.Name); op != nil && took > slowTime {
+					s.linger(op, f.fault, stuck[e.Lane])
+				}
 			}
 		}
 		if len(forces) == 0 {
@@ -85,13 +86,16 @@ type pace map[string]time.Duration
 // will tell.
 const unknownPace = mostLaneTime
 
-// add takes note of a call under a fault. Those that the fault does not touch say nothing.
-func (p pace) add(fault harness.Step, took time.Duration) {
+// add takes note of a call under a fault. Those that do not feel it say little.
+func (p pace) add(fault harness.Step, took time.Duration, hit bool) {
 	k := key(fault)
-	if took > p[k] {
-		p[k] += (took - p[k]) / 4
-	} else {
-		p[k] -= p[k] / 16
+	switch old := p[k]; {
+	case !hit:
+		p[k] = old - old/64
+	case old == 0:
+		p[k] = took
+	default:
+		p[k] += (took - old) / 4
 	}
 }
 
@@ -140,17 +144,25 @@ func (a affinity) share(op, at string) float64 {
 	return float64(f.hit+1) / float64(f.calls+1)
 }
 
-// op draws four ops and returns the one that most often felt faults where this one is
-// aimed.
+// likely reports whether an op is known to feel faults at some place more often than not.
+func (a affinity) likely(op, at string) bool {
+	f := a[pair{op, at}]
+	return f.hit > 0 && 2*f.hit >= f.calls
+}
+
+// op draws an op that is likely to feel faults where this one is aimed; nil says that none is
+// known.
 func (a affinity) op(rng *rand.Rand, fault harness.Step, ops []*harness.Op) *harness.Op {
-	var best *harness.Op
-	for range 4 {
-		op := ops[rng.IntN(len(ops))]
-		if best == nil || a.share(op.Name, at(fault)) > a.share(best.Name, at(fault)) {
-			best = op
+	var known []*harness.Op
+	for _, op := range ops {
+		if a.likely(op.Name, at(fault)) {
+			known = append(known, op)
 		}
 	}
-	return best
+	if len(known) == 0 {
+		return nil
+	}
+	return known[rng.IntN(len(known))]
 }
 
 // at is what a fault is aimed at.

@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -10,16 +11,22 @@ import (
 
 // sweep tries what can be enumerated, so that nothing of it is left to chance: every
 // parameter at its bounds while nothing is wrong, and every op while a fault is in force at
-// every place, with each valid bound of each of its parameters where that is quick.
+// every place, with each valid bound of each of its parameters where that is quick. What is
+// enumerated is ops and places, not faults: many of these look alike to a caller, and take
+// turns.
 type sweep struct {
 	bounds []bound
-	rounds map[place]round
+	places cycle[place]
+	turns  []aim // that which waited longest is first
+	rounds map[place]*round
+	late   []trial       // calls that took long, to be made by two lanes
+	paired map[pair]bool // they were, in the round of that place
 }
 
 // round is one pass over all ops at a place.
 type round struct {
-	left []trial
-	late bool // faults begin while calls are under way, and not before them
+	left   []trial
+	amidst bool // faults begin while calls are under way, and not before them
 }
 
 // bound is a parameter of an op that is to be tried at its bounds.
@@ -28,7 +35,7 @@ type bound struct {
 	param int
 }
 
-// place is what a fault is aimed at, and whether calls then take long.
+// place is what faults are aimed at, and whether calls then take long.
 type place struct {
 	at   string
 	slow bool
@@ -36,8 +43,10 @@ type place struct {
 
 // trial is a call of an op, one argument of which may be given.
 type trial struct {
-	op  *harness.Op
-	arg harness.Arg // its zero value gives none
+	op    *harness.Op
+	arg   harness.Arg  // its zero value gives none
+	fault harness.Step // under which it took long
+	stuck bool         // it passed its deadline
 }
 
 // boundsOf returns what a parameter's domain knows of its bounds.
@@ -92,7 +101,7 @@ func (s *Source) trials(slow bool) []trial {
 			check, ok := p.Domain.(harness.Checker)
 			for _, v := range boundsOf(p) {
 				if ok && check.Check(v.Text) == nil {
-					some = append(some, trial{op, harness.Arg{Key: p.Name, Value: v}})
+					some = append(some, trial{op: op, arg: harness.Arg{Key: p.Name, Value: v}})
 				}
 			}
 		}
@@ -113,33 +122,41 @@ func shuffle[T any](rng *rand.Rand, all []T) {
 
 // meet returns a case in which the next ops of a round meet a fault, those first that felt
 // others there, and are called once more when it is healed: what they left behind shows then.
-// Where calls take long, two lanes make the same call: what hangs shows only where two callers
-// meet. Where they do not, the fault is in force before them in one round, and begins in
-// their midst in the next.
-func (s *Source) meet(fault harness.Step) harness.Case {
+// The fault is in force before them in one round, and begins in their midst in the next, where
+// that is quick. Where none of them is likely to feel it, one that does is called, too: a fault
+// that nothing meets proves nothing.
+func (s *Source) meet() harness.Case {
+	where, fault := s.somewhere()
 	b := s.builder()
 	for i := range s.Lanes {
 		b.lanes = append(b.lanes, laneName(i))
 	}
 	b.least = s.pace.under([]harness.Step{fault})
-	where := place{at(fault), b.least > slowTime}
-	r, begun := s.sweep.rounds[where]
-	if len(r.left) == 0 {
-		r = round{s.trials(where.slow), begun && !r.late && !where.slow}
+	r := s.sweep.rounds[where]
+	if r == nil {
+		r = &round{amidst: true}
+		s.sweep.rounds[where] = r
 	}
-	each, alike := min(max(int(mostLaneTime/max(b.least, leastLaneTime)), 1), mostCalls), 1
-	switch {
-	case where.slow:
-		alike = min(2, s.Lanes)
-	case r.late:
+	if len(r.left) == 0 {
+		*r = round{s.trials(where.slow), !r.amidst && !where.slow}
+		if where.slow {
+			maps.DeleteFunc(s.sweep.paired, func(p pair, _ bool) bool { return p.at == where.at })
+		}
+	}
+	each := min(max(int(mostLaneTime/max(b.least, leastLaneTime)), 1), mostCalls)
+	if r.amidst {
 		each = 1
 	}
 	var group, after []harness.Step
 	var lasts time.Duration // what is under way, while nothing is wrong
-	for i := 0; i+alike <= each*s.Lanes && len(r.left) > 0; {
+	for len(group) < each*s.Lanes && len(r.left) > 0 {
 		x := r.next(where, s.felt)
+		if op := s.felt.op(s.rng, fault, s.ops.all); op != nil && len(group) == 0 && !s.felt.likely(x.op.Name, where.at) {
+			r.left = append(r.left, x)
+			x = trial{op: op}
+		}
 		steps, made := len(b.c.Steps), len(b.made)
-		call := b.call(x.op, b.lanes[i%s.Lanes], 0)
+		call := b.call(x.op, b.lanes[len(group)%s.Lanes], 0)
 		if x.arg.Key != "" {
 			call.Args = call.Args.Set(x.arg.Key, b.bind(x.arg.Value, call.Lane, 0))
 		}
@@ -148,24 +165,88 @@ func (s *Source) meet(fault harness.Step) harness.Case {
 			continue
 		}
 		after = append(after, call)
-		if r.late {
+		if r.amidst {
 			call.Repeat = min(max(int(mostLaneTime/b.takes(x.op.Name)), 1), mostRepeats)
 			lasts = max(lasts, time.Duration(call.Repeat)*s.pace[x.op.Name])
 		}
-		for range alike {
-			call.Lane = b.lanes[i%s.Lanes]
-			group = append(group, call)
-			i++
-		}
+		group = append(group, call)
 	}
-	s.sweep.rounds[where] = r
-	if r.late {
+	if r.amidst {
 		fault.At = between(s.rng, time.Millisecond, max(lasts, 2*time.Millisecond))
 	}
 	b.add(group)
 	c := join(b, []harness.Step{fault})
 	c.Steps = append(c.Steps, after...)
 	return c.Normalize()
+}
+
+// linger takes note of a call that took long under a fault.
+func (s *Source) linger(op *harness.Op, fault harness.Step, stuck bool) {
+	p := pair{op.Name, at(fault)}
+	if s.sweep.paired[p] {
+		return
+	}
+	s.sweep.paired[p] = true
+	fault.Label, fault.At, fault.Group = "f1", 0, 0
+	i := len(s.sweep.late)
+	if stuck {
+		i = 0
+	}
+	s.sweep.late = slices.Insert(s.sweep.late, i, trial{op: op, fault: fault, stuck: stuck})
+}
+
+// together returns a case in which calls that took long under a fault are made under it by
+// two lanes at the same time: what hangs shows only where two callers meet. Those that were
+// stuck come first and at once, others when there are enough to fill a case, until when it
+// has no calls.
+func (s *Source) together() harness.Case {
+	late, most := s.sweep.late, max(s.Lanes/2, 1)
+	for _, first := range late {
+		alike := func(x trial) bool { return key(x.fault) == key(first.fault) }
+		var now, rest []trial
+		for _, x := range late {
+			if alike(x) && len(now) < most {
+				now = append(now, x)
+			} else {
+				rest = append(rest, x)
+			}
+		}
+		if !first.stuck && len(now) < most {
+			continue
+		}
+		s.sweep.late = rest
+		b := s.builder()
+		var group []harness.Step
+		for _, x := range now {
+			call := b.call(x.op, laneName(len(group)), 0)
+			group = append(group, call)
+			call.Lane = laneName(len(group))
+			group = append(group, call)
+		}
+		b.add(group)
+		return join(b, []harness.Step{first.fault})
+	}
+	return harness.Case{}
+}
+
+// somewhere returns the next place that there is, and the fault whose turn it is there.
+func (s *Source) somewhere() (place, harness.Step) {
+	for {
+		where := s.sweep.places.next(s.rng)
+		for i, a := range s.sweep.turns {
+			if s.place(a) != where {
+				continue
+			}
+			s.sweep.turns = append(slices.Delete(s.sweep.turns, i, i+1), a)
+			return where, s.inject(a, "f1")
+		}
+	}
+}
+
+// place is where an aim belongs, as far as is known.
+func (s *Source) place(a aim) place {
+	f := harness.Step{Name: a.fault.Name, Args: a.args}
+	return place{at(f), s.pace.under([]harness.Step{f}) > slowTime}
 }
 
 // next takes the trial whose op felt most faults at that place.
