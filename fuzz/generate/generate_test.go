@@ -151,9 +151,21 @@ func TestTargetWithoutOpsHasNoCases(t *testing.T) {
 	}
 }
 
-func TestBoundsAreTriedFirst(t *testing.T) {
+func TestEveryOpAloneAndEveryBoundAreTriedFirst(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Target: target(), Seed: 5})
+	alone := map[string]bool{}
+	for range s.Target.Ops {
+		c, _ := s.Next()
+		last := c.Steps[len(c.Steps)-1]
+		if len(c.Lanes()) != 1 || c.Concurrent() || c.Calls() < fewCalls {
+			t.Errorf("no op is called a few times by one lane\n%s", c)
+		}
+		alone[last.Name] = true
+	}
+	if len(alone) != len(s.Target.Ops) {
+		t.Errorf("called alone: %v, want all of them", alone)
+	}
 	c, _ := s.Next()
 	want := len(harness.Ints(1, 9).(harness.Bounded).Bounds())
 	if got := len(c.Steps); got != want || len(c.Lanes()) != 1 || c.Concurrent() {

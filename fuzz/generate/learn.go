@@ -138,10 +138,10 @@ func (a affinity) add(op, at string, hit bool) {
 }
 
 // share is how many of the calls of an op felt faults at some place. One that was never
-// called may.
+// called may, but not as likely as one that did half of the times.
 func (a affinity) share(op, at string) float64 {
 	f := a[pair{op, at}]
-	return float64(f.hit+1) / float64(f.calls+1)
+	return (float64(f.hit) + 0.4) / (float64(f.calls) + 1)
 }
 
 // likely reports whether an op is known to feel faults at some place more often than not.

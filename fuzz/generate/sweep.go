@@ -29,10 +29,11 @@ type round struct {
 	amidst bool // faults begin while calls are under way, and not before them
 }
 
-// bound is a parameter of an op that is to be tried at its bounds.
+// bound is a parameter of an op that is to be tried at its bounds. No parameter says that the
+// op is to be called a few times, alone: what it leaves behind each time shows best then.
 type bound struct {
 	op    *harness.Op
-	param int
+	param *harness.Param
 }
 
 // place is what faults are aimed at, and whether calls then take long.
@@ -57,27 +58,37 @@ func boundsOf(p harness.Param) []harness.Value {
 	return nil
 }
 
-// bounds returns the parameters whose domains know their bounds.
+// bounds returns all ops, and the parameters whose domains know their bounds.
 func bounds(t *harness.Target) []bound {
-	var out []bound
+	var alone, out []bound
 	for i := range t.Ops {
-		for j, p := range t.Ops[i].Params {
-			if len(boundsOf(p)) > 0 {
-				out = append(out, bound{&t.Ops[i], j})
+		op := &t.Ops[i]
+		alone = append(alone, bound{op: op})
+		for j := range op.Params {
+			if p := &op.Params[j]; len(boundsOf(*p)) > 0 {
+				out = append(out, bound{op, p})
 			}
 		}
 	}
-	return out
+	return append(alone, out...)
 }
 
-// atBounds returns the case that makes one call for each bound of a parameter, with
-// everything else as it should be.
+// fewCalls is how often an op is called alone.
+const fewCalls = 3
+
+// atBounds returns the case that makes one call for each bound of a parameter, or a few calls
+// of an op, with everything else as it should be.
 func (s *Source) atBounds(x bound) harness.Case {
 	b := s.builder()
-	p := x.op.Params[x.param]
-	for _, v := range boundsOf(p) {
+	if x.param == nil {
+		for range fewCalls {
+			b.c.Steps = append(b.c.Steps, b.call(x.op, laneName(0), 0))
+		}
+		return b.c.Normalize()
+	}
+	for _, v := range boundsOf(*x.param) {
 		call := b.call(x.op, laneName(0), 0)
-		call.Args = call.Args.Set(p.Name, b.bind(v, laneName(0), 0))
+		call.Args = call.Args.Set(x.param.Name, b.bind(v, laneName(0), 0))
 		b.c.Steps = append(b.c.Steps, call)
 	}
 	return b.c.Normalize()

@@ -162,6 +162,17 @@ func (g Group) key() Key {
 	return Key{Sort: Goroutine, By: stack.Shorten(g.By), Name: stack.Shorten(g.Root)}
 }
 
+// Own returns the keys of goroutines that code of a module has started.
+func (c Census) Own(module string) map[Key]bool {
+	out := map[Key]bool{}
+	for _, g := range c.Goroutines {
+		if stack.Own(module, g.By) {
+			out[g.key()] = true
+		}
+	}
+	return out
+}
+
 // IDs returns the numbers of all goroutines.
 func (c Census) IDs() map[int64]bool {
 	out := map[int64]bool{}

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,14 +19,15 @@ import (
 // seconds to end by itself. All of it stands in the case's record, a reset between any two
 // rounds.
 //
-// What leaks out of a pool does not show as long as the pool has more of it. So some cases of
-// a search in which nothing is injected, and which therefore take little time, are played a
-// second time for no reason.
+// What leaks out of a pool does not show as long as the pool has more of it. So cases of a
+// search in which nothing is injected, and which therefore take little time, are played a
+// second time for no reason: the quickest always, some of the others.
 
 const (
 	leakRounds = 4                      // in how many in a row it must grow
 	mostRounds = 24                     // of one case: by then a leak is more than what may be kept
 	twiceEvery = 4                      // of how many cases without faults of a search one is played twice
+	quickTime  = 50 * time.Millisecond  // what takes less always is
 	settleTime = 300 * time.Millisecond // after a round, for what the calls began to end
 	settleGap  = 20 * time.Millisecond  // between two looks
 	lookMore   = 500 * time.Millisecond // how much longer than must be is waited for what has grown to end
@@ -61,7 +63,8 @@ type trail struct {
 	began time.Time
 	kept  int                 // how much more of something may be kept
 	heap  bool                // it is counted
-	twice bool                // there is a second round for no reason
+	quick time.Duration       // a first round that took less is played a second time for no reason
+	twice bool                // it is
 	round int                 // from 1
 	start *census.Census      // before the first round; nil where it is not known
 	prev  map[census.Key]int  // at the end of the round before
@@ -79,7 +82,9 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 	t.heap = t.heap && t.follows(census.Heap)
 	if s.opts.Growth > 1 && len(c.Faults()) == 0 {
 		s.calm++
-		t.twice = s.calm%twiceEvery == 0
+		if t.quick = quickTime; s.calm%twiceEvery == 0 {
+			t.quick = math.MaxInt64
+		}
 	}
 	for {
 		t.round++
@@ -137,7 +142,7 @@ func (t *trail) more(ctx context.Context) bool {
 	}
 	t.rec.emit(now.Event(census.End, t.round))
 	counts := now.Counts()
-	grown := t.grown(counts)
+	grown := t.grown(now)
 	for _, k := range t.keys {
 		if !slices.Contains(grown, k) {
 			t.first.raise(k, counts[k])
@@ -149,6 +154,7 @@ func (t *trail) more(ctx context.Context) bool {
 		}
 	}
 	t.keys, t.prev = grown, counts
+	t.twice = t.twice || t.round == 1 && time.Since(t.began) < t.quick
 	t.heap = slices.Contains(t.keys, census.Heap)
 	switch {
 	case t.round == 1 && t.twice:
@@ -205,7 +211,7 @@ func (t *trail) settle(ctx context.Context) (census.Census, bool) {
 	end := time.Now().Add(settleTime)
 	for {
 		now, ok := t.take(ctx, false)
-		if !ok || len(t.grown(now.Counts())) == 0 || time.Now().After(end) || !sleep(ctx, settleGap) {
+		if !ok || len(t.grown(now)) == 0 || time.Now().After(end) || !sleep(ctx, settleGap) {
 			return now, ok
 		}
 	}
@@ -213,11 +219,13 @@ func (t *trail) settle(ctx context.Context) (census.Census, bool) {
 
 // grown returns what is growing: in the first round all that is new, if there is enough of it
 // and it is not known to end growing; in a second that is played anyway, all that is new;
-// and else what has grown in the rounds before.
-func (t *trail) grown(now map[census.Key]int) []census.Key {
+// and else what has grown in the rounds before. Of goroutines that the service's own code has
+// started one is enough: that is no pool of a client's.
+func (t *trail) grown(now census.Census) []census.Key {
 	var out []census.Key
 	m := t.opts.Memory
-	for k, n := range census.Grown(t.prev, now) {
+	own := now.Own(t.target.Build.Module)
+	for k, n := range census.Grown(t.prev, now.Counts()) {
 		if !t.follows(k) {
 			continue
 		}
@@ -227,7 +235,11 @@ func (t *trail) grown(now map[census.Key]int) []census.Key {
 			}
 			continue
 		}
-		enough := n-t.first.counts[k] >= t.opts.Growth
+		least := t.opts.Growth
+		if own[k] {
+			least = 1
+		}
+		enough := n-t.first.counts[k] >= least
 		if t.round > 1 && slices.Contains(t.keys, k) ||
 			(t.round == 1 && enough || t.round == 2 && t.twice) && m.looks[k] < maxLooks {
 			out = append(out, k)
