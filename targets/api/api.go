@@ -334,6 +334,9 @@ func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Re
 	if err != nil {
 		return nil, err
 	}
+	if !has && o.members() {
+		payload, has = []byte("{}"), true
+	}
 	media := o.Media
 	switch {
 	case media == "":
@@ -378,6 +381,20 @@ func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Re
 	}
 	once(req)
 	return req, nil
+}
+
+// members reports whether the body is an object of the document whose members are params: it
+// is there even where all of them are left out.
+func (o op) members() bool {
+	if o.Media == "" {
+		return false
+	}
+	for key := range o.Op.Params {
+		if strings.HasPrefix(key, "body.") {
+			return true
+		}
+	}
+	return false
 }
 
 // style is how an array or an object is written where an argument stands.

@@ -49,6 +49,11 @@ paths:
       operationId: form
       requestBody: {content: {application/x-www-form-urlencoded: {schema: {type: object, required: [a, b], properties: {a: {type: string}, b: {type: array, items: {type: string}}}}}}}
       responses: {"200": {description: ok}}
+  /patch:
+    patch:
+      operationId: patch
+      requestBody: {required: true, content: {application/json: {schema: {type: object, properties: {a: {type: string}}}}}}
+      responses: {"200": {description: ok}}
   /text:
     post:
       operationId: text
@@ -112,6 +117,8 @@ func TestStyles(t *testing.T) {
 			"/p/x%2F,y/;b=1;b=2/.v cookie= list= type="},
 		{"form", harness.Args{{Key: "body.a", Value: harness.Text("x&y")}, {Key: "body.b", Value: jsonOf(`["1","2"]`)}},
 			"/form cookie= list= type=application/x-www-form-urlencoded a=x%26y&b=1&b=2"},
+		{"patch", harness.Args{{Key: "body.a", Value: harness.Text("x")}}, `/patch cookie= list= type=application/json {"a":"x"}`},
+		{"patch", nil, `/patch cookie= list= type=application/json {}`},
 		{"text", harness.Args{{Key: "body", Value: harness.Raw(`"hi`)}}, `/text cookie= list= type=text/plain "hi`},
 	} {
 		r, _ := call(t, c, tc.op, tc.args, 5*time.Second)

@@ -430,7 +430,9 @@ const mostSpread = 64
 // spread adds the params of a body: one for each member that is always there, so that each
 // can be referred to and made simpler alone, and one for each other part as a whole.
 func (r *reader) spread(q *request, s *shape, key string, depth int) {
-	fixed := s.kind == "object" && s.leaf == nil && len(s.alts) == 0 && s.extra == nil && !s.nullable && s.least == 0 && len(s.props) > 0
+	// A member is there though all that is in it is left out.
+	lasts := depth == 0 || slices.ContainsFunc(s.props, func(p prop) bool { return p.required && !p.readOnly })
+	fixed := lasts && s.kind == "object" && s.leaf == nil && len(s.alts) == 0 && s.extra == nil && !s.nullable && s.least == 0 && len(s.props) > 0
 	if !fixed || depth > 4 || len(q.params)+len(s.props) > mostSpread || rank(q.Media) == 3 {
 		q.params = append(q.params, input{Param: Param{Key: key}, shape: s, in: "body", name: last(key)})
 		return
