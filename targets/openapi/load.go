@@ -32,7 +32,7 @@ type reader struct {
 
 	shapes map[string]*shape
 	order  []*shape
-	bodies map[string]*shape // of requests, by op
+	kids   map[*openapi3.Schema]openapi3.SchemaRefs // what inherits from a schema
 }
 
 // file is a text with its tree.
@@ -85,7 +85,7 @@ func reason(err error) string {
 }
 
 func parse(root string, read func(string) ([]byte, error), shown func(string) string) (doc *Doc, err error) {
-	r := &reader{read: read, root: root, files: map[string]*file{}, shapes: map[string]*shape{}, bodies: map[string]*shape{}}
+	r := &reader{read: read, root: root, files: map[string]*file{}, shapes: map[string]*shape{}}
 	// The parsers are not ours: what they do with broken input must not end the harness.
 	defer func() {
 		if p := recover(); p != nil {

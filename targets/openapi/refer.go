@@ -155,9 +155,7 @@ var plainField = regexp.MustCompile(`^[A-Za-z0-9_$@-]+$`)
 // fields returns what the replies of a request hold that others can refer to.
 func fields(q *request, s *shape, path string, words []string, deep bool, depth int) []source {
 	var out []source
-	for len(s.alts) > 0 {
-		s = s.alts[0]
-	}
+	s = s.main()
 	join := func(name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 	switch {
 	case s.plain():

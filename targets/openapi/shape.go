@@ -137,8 +137,11 @@ func (r *reader) fill(s *shape, parts []part) error {
 		return r.enumerate(s, consts)
 	}
 	for i, p := range parts {
-		if group, name := alternatives(p.schema); !p.chosen && len(group) > 0 {
-			return r.choose(s, parts, i, group, name)
+		if p.chosen {
+			continue
+		}
+		if group, at := r.alternatives(p); len(group) > 0 {
+			return r.choose(s, parts, i, group, at)
 		}
 	}
 	if len(kinds) > 1 {
@@ -296,33 +299,79 @@ func short(s string) string {
 	return s
 }
 
-// alternatives returns those of a schema.
-func alternatives(x *openapi3.Schema) (openapi3.SchemaRefs, string) {
-	if len(x.OneOf) > 0 {
-		return x.OneOf, "oneOf"
+// alternatives returns those of a schema, and where they stand: what inherits from a schema
+// that says how its heirs are told apart is one, too.
+func (r *reader) alternatives(p part) (openapi3.SchemaRefs, place) {
+	switch x := p.schema; {
+	case len(x.OneOf) > 0:
+		return x.OneOf, p.at.to("oneOf")
+	case len(x.AnyOf) > 0:
+		return x.AnyOf, p.at.to("anyOf")
+	case x.Discriminator != nil:
+		return r.heirs(x), place{file: r.root}
 	}
-	return x.AnyOf, "anyOf"
+	return nil, place{}
+}
+
+// heirs returns the schemas that inherit from one by allOf, also by way of others.
+func (r *reader) heirs(x *openapi3.Schema) openapi3.SchemaRefs {
+	if r.t.Components == nil {
+		return nil
+	}
+	if r.kids == nil {
+		r.kids = map[*openapi3.Schema]openapi3.SchemaRefs{}
+		for _, name := range sortedKeys(r.t.Components.Schemas) {
+			kid := r.t.Components.Schemas[name]
+			if kid == nil || kid.Value == nil || kid.Ref != "" { // another name for a schema
+				continue
+			}
+			at := place{path: []string{"components", "schemas", name}}
+			for _, of := range kid.Value.AllOf {
+				if of != nil && of.Value != nil {
+					r.kids[of.Value] = append(r.kids[of.Value], &openapi3.SchemaRef{Ref: at.String(), Value: kid.Value})
+				}
+			}
+		}
+	}
+	all := slices.Clone(r.kids[x])
+	for i := 0; i < len(all) && len(all) <= maxAlts; i++ {
+		for _, kid := range r.kids[all[i].Value] {
+			if !slices.ContainsFunc(all, func(a *openapi3.SchemaRef) bool { return a.Value == kid.Value }) {
+				all = append(all, kid)
+			}
+		}
+	}
+	return all
 }
 
 // choose makes a shape of the alternatives of one part.
-func (r *reader) choose(s *shape, parts []part, i int, group openapi3.SchemaRefs, name string) error {
+func (r *reader) choose(s *shape, parts []part, i int, group openapi3.SchemaRefs, at place) error {
 	chosen := slices.Clone(parts)
 	chosen[i].chosen = true
 	d := parts[i].schema.Discriminator
+	is := func(ref *openapi3.SchemaRef, p part) bool { return ref != nil && p.schema == ref.Value }
+	settled := slices.IndexFunc(parts, func(p part) bool { // what holds anyway
+		return !p.chosen && p.schema != parts[i].schema && slices.ContainsFunc(group, func(ref *openapi3.SchemaRef) bool { return is(ref, p) })
+	})
 	for n, ref := range group {
-		if n == maxAlts {
+		if len(s.alts) == maxAlts {
 			r.note("%s: of more than %d alternatives the first are drawn", s.at, maxAlts)
 			break
 		}
-		if ref == nil || ref.Value == nil || slices.ContainsFunc(parts, func(p part) bool { return p.schema == ref.Value }) {
-			continue // itself: that says nothing
+		if ref == nil || ref.Value == nil || settled >= 0 && !is(ref, parts[settled]) ||
+			settled < 0 && slices.ContainsFunc(parts, func(p part) bool { return is(ref, p) }) {
+			continue // itself, or out of the question
 		}
-		more, err := r.parts(chosen, ref, parts[i].at.to(name, strconv.Itoa(n)))
+		more, err := r.parts(chosen, ref, at.to(strconv.Itoa(n)))
 		if err != nil {
 			return err
 		}
-		if d != nil && d.PropertyName != "" && ref.Ref != "" {
-			more = append(slices.Clone(more), part{schema: tagged(d, ref.Ref, group), at: parts[i].at})
+		if x := tagged(d, ref.Ref, more); x != nil {
+			more = append(slices.Clone(more), part{schema: x, at: parts[i].at})
+		}
+		if settled >= 0 {
+			s.examples = nil
+			return r.fill(s, more)
 		}
 		alt, err := r.compile(more)
 		if err != nil {
@@ -336,13 +385,27 @@ func (r *reader) choose(s *shape, parts []part, i int, group openapi3.SchemaRefs
 	return nil
 }
 
-// tagged is a schema that says which alternative an object is.
-func tagged(d *openapi3.Discriminator, ref string, group openapi3.SchemaRefs) *openapi3.Schema {
+// tagged is a schema that says which alternative an object is; nil where nothing does, or the
+// alternative says so itself.
+func tagged(d *openapi3.Discriminator, ref string, parts []part) *openapi3.Schema {
+	if d == nil || d.PropertyName == "" || ref == "" {
+		return nil
+	}
 	tag := ref[strings.LastIndexByte(ref, '/')+1:]
 	for _, name := range slices.Sorted(maps.Keys(d.Mapping)) {
 		if to := d.Mapping[name].Ref; to == ref || strings.HasSuffix(ref, "/"+to) {
 			tag = name
 			break
+		}
+	}
+	for _, p := range parts {
+		x := p.schema.Properties[d.PropertyName]
+		if x == nil || x.Value == nil {
+			continue
+		}
+		said := fixed([]*openapi3.Schema{x.Value})
+		if said != nil && !slices.ContainsFunc(said, func(v value) bool { return v.contract() == harness.Text(tag) }) {
+			return nil
 		}
 	}
 	return &openapi3.Schema{
@@ -659,6 +722,15 @@ func (s *shape) culprit() *shape {
 		}
 	}
 	return nil
+}
+
+// main returns the first alternative that is more than null.
+func (s *shape) main() *shape {
+	for len(s.alts) > 0 {
+		i := slices.IndexFunc(s.alts, func(a *shape) bool { return a.kind != "null" })
+		s = s.alts[max(i, 0)]
+	}
+	return s
 }
 
 // plain reports whether a value of the schema is a scalar.
