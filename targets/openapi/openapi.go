@@ -27,6 +27,9 @@ type Op struct {
 	Method, Path string
 	Params       []Param // sorted by key
 	Media        string  // of its body; "" for none
+	// Members says how arrays and objects are written that are members of a form. Those that
+	// it does not have are written as the media type has it.
+	Members map[string]Style
 	// Allowed lists the statuses from 500 that the document gives: they are no surprise.
 	Allowed []int
 	// Stream says that a success may be one of server-sent events: its reply need not end.
@@ -46,7 +49,8 @@ type Param struct {
 	Style    Style
 }
 
-// Style is how an array or an object is written into a path, a query, a header or a cookie.
+// Style is how an array or an object is written into a path, a query, a header, a cookie or a
+// form.
 type Style struct {
 	Name    string // form, simple, spaceDelimited, pipeDelimited, deepObject, label, matrix; zero means as JSON
 	Explode bool

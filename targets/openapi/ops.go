@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -402,8 +403,26 @@ func (r *reader) body(q *request) error {
 		s = s.with(some)
 		r.order = append(r.order, s)
 	}
+	q.Members = members(content[media].Encoding)
 	r.spread(q, s, "body", 0)
 	return nil
+}
+
+// members returns the styles that the members of a form have.
+func members(all map[string]*openapi3.Encoding) map[string]Style {
+	out := map[string]Style{}
+	for name, e := range all {
+		if e == nil || e.Style == "" && e.Explode == nil {
+			continue // it is about the media type
+		}
+		s := Style{Name: cmp.Or(e.Style, "form")}
+		s.Explode = s.Name == "form"
+		if e.Explode != nil {
+			s.Explode = *e.Explode
+		}
+		out[name] = s
+	}
+	return out
 }
 
 const unknownMedia = 4

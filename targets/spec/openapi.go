@@ -89,7 +89,7 @@ func merge(o *Op, d openapi.Op) *Op {
 	}
 	o.Request = d.Method + " " + d.Path
 	o.Doc = cmp.Or(o.Doc, d.Doc)
-	o.Media, o.known, o.Login = d.Media, d.Allowed, true
+	o.Media, o.Members, o.known, o.Login = d.Media, d.Members, d.Allowed, true
 	params := map[string]*Param{}
 	for _, p := range d.Params {
 		params[p.Key] = &Param{Optional: p.Optional, From: p.From, Style: p.Style, drawn: p.Domain, meaning: p.About, inferred: true}
