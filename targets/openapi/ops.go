@@ -40,7 +40,6 @@ type input struct {
 // ops reads all operations.
 func (r *reader) ops() error {
 	r.doc.Schemes = r.schemes()
-	prefix := r.prefix()
 	taken := map[string]bool{}
 	var all []*request
 	if r.t.Paths == nil || r.t.Paths.Len() == 0 {
@@ -67,7 +66,7 @@ func (r *reader) ops() error {
 			if err := r.operation(q, path, item); err != nil {
 				return err
 			}
-			q.Path = prefix + q.Path
+			q.Path = r.prefix(q.op, item) + q.Path
 			q.Name = unique(name(q.id, method, path), taken)
 			all = append(all, q)
 		}
@@ -86,12 +85,20 @@ func (r *reader) ops() error {
 	return nil
 }
 
-// prefix is the path of the first server, which stands before every path.
-func (r *reader) prefix() string {
-	if len(r.t.Servers) == 0 || r.t.Servers[0] == nil {
+// prefix is the path of the first server of an operation, or else of its path or of the
+// document: it stands before the path.
+func (r *reader) prefix(op *openapi3.Operation, item *openapi3.PathItem) string {
+	servers := r.t.Servers
+	if len(item.Servers) > 0 {
+		servers = item.Servers
+	}
+	if op.Servers != nil && len(*op.Servers) > 0 {
+		servers = *op.Servers
+	}
+	if len(servers) == 0 || servers[0] == nil {
 		return ""
 	}
-	s := r.t.Servers[0]
+	s := servers[0]
 	at := s.URL
 	for _, name := range slices.Sorted(maps.Keys(s.Variables)) {
 		if v := s.Variables[name]; v != nil {
