@@ -25,6 +25,7 @@ import (
 type reader struct {
 	doc   Doc
 	read  func(name string) ([]byte, error)
+	skip  func(op string) bool
 	root  string           // name of the document
 	files map[string]*file // by name, as read takes it
 	bytes int              // of all files
@@ -43,15 +44,16 @@ type file struct {
 }
 
 // Read reads the document in a file. References lead to files in the same directory or
-// below it. Its errors are of type *Error.
-func Read(name string) (*Doc, error) {
+// below it. Skip says of an op whether to leave it out; nil leaves out none. Errors are of type
+// *Error.
+func Read(name string, skip func(op string) bool) (*Doc, error) {
 	dir, err := os.OpenRoot(filepath.Dir(name))
 	if err != nil {
 		return nil, &Error{File: name, Msg: reason(err)}
 	}
 	defer dir.Close()
 	base := filepath.Base(name)
-	return parse(base, func(rel string) ([]byte, error) {
+	return parse(base, skip, func(rel string) ([]byte, error) {
 		f, err := dir.Open(filepath.FromSlash(rel))
 		if err != nil {
 			return nil, err
@@ -67,7 +69,7 @@ func Read(name string) (*Doc, error) {
 // Parse reads the text of a document that stands alone; name stands for the file in errors,
 // which are of type *Error.
 func Parse(name string, text []byte) (*Doc, error) {
-	return parse(name, func(rel string) ([]byte, error) {
+	return parse(name, nil, func(rel string) ([]byte, error) {
 		if rel == name {
 			return text, nil
 		}
@@ -84,8 +86,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-func parse(root string, read func(string) ([]byte, error), shown func(string) string) (doc *Doc, err error) {
-	r := &reader{read: read, root: root, files: map[string]*file{}, shapes: map[string]*shape{}}
+func parse(root string, skip func(string) bool, read func(string) ([]byte, error), shown func(string) string) (doc *Doc, err error) {
+	r := &reader{read: read, skip: skip, root: root, files: map[string]*file{}, shapes: map[string]*shape{}}
 	// The parsers are not ours: what they do with broken input must not end the harness.
 	defer func() {
 		if p := recover(); p != nil {

@@ -27,7 +27,7 @@ func TestGoldens(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			doc, err := Read(file)
+			doc, err := Read(file, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -197,7 +197,7 @@ func TestFilesBesideTheDocument(t *testing.T) {
 	write("secret.yaml", "S: {type: string}\n")
 	write("api/openapi.yaml", document(`{$ref: "parts/schemas.yaml#/A"}`, ""))
 	write("api/parts/schemas.yaml", "A: {type: object, required: [b], properties: {b: {$ref: '#/B'}}}\nB: {type: integer, minimum: 3}\n")
-	doc, err := Read(filepath.Join(dir, "api", "openapi.yaml"))
+	doc, err := Read(filepath.Join(dir, "api", "openapi.yaml"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestFilesBesideTheDocument(t *testing.T) {
 	}
 	write("api/parts/schemas.yaml", "A: {type: object, required: [a], properties: {a: {$ref: '#/A'}}}\n")
 	write("api/openapi.yaml", strings.Replace(document(`{$ref: "parts/schemas.yaml#/A"}`, ""), "{type: object, properties", "{type: object, required: [it], properties", 1))
-	_, err = Read(filepath.Join(dir, "api", "openapi.yaml"))
+	_, err = Read(filepath.Join(dir, "api", "openapi.yaml"), nil)
 	var e *Error
 	if !errors.As(err, &e) || e.File != filepath.Join(dir, "api", "parts", "schemas.yaml") || e.Line != 1 {
 		t.Errorf("error %v, want one at the first line of schemas.yaml", err)
@@ -215,13 +215,13 @@ func TestFilesBesideTheDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("api/openapi.yaml", document(`{$ref: "link.yaml#/S"}`, ""))
-	if _, err := Read(filepath.Join(dir, "api", "openapi.yaml")); err == nil {
+	if _, err := Read(filepath.Join(dir, "api", "openapi.yaml"), nil); err == nil {
 		t.Error("a link that leads out of the directory was followed")
 	}
-	if _, err := Read(filepath.Join(dir, "api")); err == nil {
+	if _, err := Read(filepath.Join(dir, "api"), nil); err == nil {
 		t.Error("a directory was read as a document")
 	}
-	if _, err := Read(filepath.Join(dir, "none.yaml")); err == nil || strings.Count(err.Error(), "none.yaml") != 1 {
+	if _, err := Read(filepath.Join(dir, "none.yaml"), nil); err == nil || strings.Count(err.Error(), "none.yaml") != 1 {
 		t.Errorf("error %v, want one that names the file once", err)
 	}
 }

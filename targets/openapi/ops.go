@@ -61,13 +61,15 @@ func (r *reader) ops() error {
 				continue
 			}
 			q := &request{Op: Op{Method: method}, op: methods[method], id: methods[method].OperationID}
+			if q.Name = unique(name(q.id, method, path), taken); r.skip != nil && r.skip(q.Name) {
+				continue
+			}
 			q.at = place{r.root, []string{"paths", path}}.follow(item.Ref)
 			q.at = q.at.to(strings.ToLower(method))
 			if err := r.operation(q, path, item); err != nil {
 				return err
 			}
 			q.Path = r.prefix(q.op, item) + q.Path
-			q.Name = unique(name(q.id, method, path), taken)
 			all = append(all, q)
 		}
 	}

@@ -89,7 +89,7 @@ func (r *reader) links(q *request, all []*request, byID map[string]*request) {
 				}
 			}
 			if to == nil {
-				r.note("the link %s of %s %s leads to no operation", short(name), q.Method, q.Path)
+				r.note("the link %s of %s %s leads to no operation that is made use of", short(name), q.Method, q.Path)
 				continue
 			}
 			to.link(q, l.Value)
