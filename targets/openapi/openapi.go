@@ -90,8 +90,8 @@ const (
 	maxBytes  = 8 << 20 // of all files of it
 	maxFiles  = 64
 	maxDepth  = 64
-	maxNodes  = 1 << 18 // keys and values
-	maxShapes = 1 << 14 // schemas that requests are made of
+	maxNodes  = 1 << 20 // keys and values of one file
+	maxShapes = 1 << 17 // schemas that requests and replies are made of
 	maxOps    = 1 << 10
 	maxLeast  = 1 << 10 // values that a body has at least
 	maxNotes  = 50

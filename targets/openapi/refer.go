@@ -13,12 +13,11 @@ import (
 
 // source is a field of the reply of a request that makes or lists something.
 type source struct {
-	q      *request
-	path   string   // of the field: "id", "order.id", "0.id"
-	words  []string // of its name
-	kind   string
-	format string
-	deep   bool // within a list: what was there before
+	q     *request
+	path  string   // of the field: "id", "order.id", "0.id"
+	words []string // of its name
+	kind  string
+	deep  bool // within a list: what was there before
 }
 
 // The bounds of looking for sources.
@@ -160,7 +159,7 @@ func fields(q *request, s *shape, path string, words []string, deep bool, depth 
 	switch {
 	case s.plain():
 		if path != "" && (s.kind == "string" || s.kind == "integer" || s.kind == "") && s.kind != "boolean" {
-			out = append(out, source{q, path, words, s.kind, s.format, deep})
+			out = append(out, source{q, path, words, s.kind, deep})
 		}
 	case depth > sourceDepth:
 	case s.kind == "array":
@@ -239,10 +238,14 @@ func (r *reader) from(q *request, p *input, all []*request, sources []source) []
 	for _, made := range []bool{true, false} {
 		var found []string
 		rank := func(x source) int { return x.rank(words, named, p.in == "path") }
-		some := slices.DeleteFunc(slices.Clone(sources), func(x source) bool {
+		var some []source
+		for _, x := range sources {
 			making := x.q.Method == "POST" && !x.deep
-			return self(x.q) || making != made || !made && len(p.shape.examples) > 0 || x.q.takes(entities) || !x.of(entities) || rank(x) < 0 || !suits(kind, x.kind)
-		})
+			if making == made && !self(x.q) && (made || len(p.shape.examples) == 0) && suits(kind, x.kind) &&
+				!x.q.takes(entities) && x.of(entities) && rank(x) >= 0 {
+				some = append(some, x)
+			}
+		}
 		slices.SortStableFunc(some, func(a, b source) int { return rank(a) - rank(b) })
 		for _, x := range some {
 			if len(found) < mostFrom && rank(x) == rank(some[0]) {

@@ -108,7 +108,7 @@ func (r *reader) compile(parts []part) (*shape, error) {
 		s.at = parts[0].at
 	}
 	if len(r.order) >= maxShapes {
-		return nil, r.fail(s.at, "requests are made of more than %d schemas", maxShapes)
+		return nil, r.fail(s.at, "requests and replies are made of more than %d schemas: give a document with fewer operations", maxShapes)
 	}
 	r.shapes[key.String()] = s
 	r.order = append(r.order, s)
@@ -626,23 +626,47 @@ func (r *reader) text(s *shape, all []*openapi3.Schema) error {
 	return nil
 }
 
-// settle computes the size of the smallest instance of every shape: from the leaves up,
-// until nothing changes.
+// settle computes the size of the smallest instance of every shape: what a shape consists of
+// comes before it where that can be, and what has become smaller makes others smaller.
 func (r *reader) settle() {
+	wholes := map[*shape][]*shape{}
 	for _, s := range r.order {
 		if s.leaf == nil || s.size == 0 {
 			s.size = endless
 		}
-	}
-	for changed := true; changed; {
-		changed = false
-		// What a shape consists of was mostly made after it.
-		for _, s := range slices.Backward(r.order) {
-			if n := s.smallest(); n < s.size {
-				s.size, changed = n, true
-			}
+		for _, p := range s.consists() {
+			wholes[p] = append(wholes[p], s)
 		}
 	}
+	next := slices.Clone(r.order)
+	slices.Reverse(next) // what a shape consists of was mostly made after it
+	for len(next) > 0 {
+		s := next[0]
+		next = next[1:]
+		if n := s.smallest(); n < s.size {
+			s.size = n
+			next = append(next, wholes[s]...)
+		}
+	}
+}
+
+// consists returns what the size of a shape depends on.
+func (s *shape) consists() []*shape {
+	switch {
+	case s.leaf != nil || s.kind == "never":
+		return nil
+	case len(s.alts) > 0:
+		return s.alts
+	case s.kind == "array":
+		return []*shape{s.items}
+	}
+	var out []*shape
+	for _, p := range s.props {
+		if p.required && !p.readOnly {
+			out = append(out, p.shape)
+		}
+	}
+	return out
 }
 
 func (s *shape) smallest() int {
@@ -702,21 +726,10 @@ func (r *reader) finite(s *shape, what string) error {
 
 // culprit returns a part for which a shape is endless.
 func (s *shape) culprit() *shape {
-	var parts []*shape
-	switch {
-	case s.size < endless || s.leaf != nil || s.kind == "never":
-	case len(s.alts) > 0:
-		parts = s.alts
-	case s.kind == "array":
-		parts = []*shape{s.items}
-	default:
-		for _, p := range s.props {
-			if p.required && !p.readOnly {
-				parts = append(parts, p.shape)
-			}
-		}
+	if s.size < endless {
+		return nil
 	}
-	for _, p := range parts {
+	for _, p := range s.consists() {
 		if p.size >= endless {
 			return p
 		}
