@@ -44,6 +44,7 @@ type Param struct {
 	Key      string // as in a case: path.id, query.q, header.X-Y, cookie.s, body.a.b or body
 	About    string
 	Optional bool
+	Raw      bool // the body is this text as it is, not as JSON
 	Domain   harness.Domain
 	From     []string // "create_order.id": a field of an earlier reply
 	Style    Style

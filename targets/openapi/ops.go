@@ -577,9 +577,7 @@ func (q *request) flatten() {
 	for _, p := range q.params {
 		p.Domain = p.shape.draws()
 		p.About = short(p.shape.words(3))
-		if rank(q.Media) == 3 && p.in == "body" {
-			p.Domain = raw{p.Domain}
-		}
+		p.Raw = rank(q.Media) == 3 && p.in == "body"
 		q.Params = append(q.Params, p.Param)
 	}
 	slices.SortFunc(q.Params, func(a, b Param) int { return strings.Compare(a.Key, b.Key) })

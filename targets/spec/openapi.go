@@ -94,7 +94,7 @@ func merge(o *Op, d openapi.Op) *Op {
 	o.Media, o.Members, o.known, o.Login = d.Media, d.Members, d.Allowed, true
 	params := map[string]*Param{}
 	for _, p := range d.Params {
-		params[p.Key] = &Param{Optional: p.Optional, From: p.From, Style: p.Style, drawn: p.Domain, meaning: p.About, inferred: true}
+		params[p.Key] = &Param{Optional: p.Optional, Raw: p.Raw, From: p.From, Style: p.Style, drawn: p.Domain, meaning: p.About, inferred: true}
 	}
 	for key, p := range o.Params {
 		was := params[key]

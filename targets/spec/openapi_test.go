@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
 )
 
 const document = `openapi: 3.0.3
@@ -249,5 +251,19 @@ components: {securitySchemes: {b: {type: http, scheme: bearer}}}
 	}
 	if _, err := loadedWith(t, beside+"  ops: {prodcut: {skip: true}}\n", document); err == nil || !strings.Contains(err.Error(), "prodcut is no operation") {
 		t.Errorf("without an op that is not there: %v", err)
+	}
+}
+
+func TestTextIsSentAsItIs(t *testing.T) {
+	t.Parallel()
+	f, err := loadedWith(t, beside, `openapi: 3.0.3
+info: {title: t, version: "1"}
+paths: {/notes: {post: {operationId: note, requestBody: {content: {text/plain: {schema: {type: string}}}}, responses: {"201": {description: made}}}}}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := f.HarnessOps()[0].Params[0].Domain.Draw(rand.New(rand.NewPCG(1, 1))); v.Form != harness.FormRaw {
+		t.Errorf("the body is %v, want a raw one", v)
 	}
 }
