@@ -282,9 +282,12 @@ var (
 )
 
 // adopt turns an error of the OpenAPI library into one of ours.
-func (r *reader) adopt(f *file, err error) *Error {
+func (r *reader) adopt(root *file, err error) *Error {
 	var own *Error
 	if errors.As(err, &own) {
+		if n, f := r.reference(func(to place) bool { return to.file == own.File }); own.Text == nil && n != nil {
+			return f.fail(n, own.File+": "+own.Msg)
+		}
 		return own
 	}
 	msg := err.Error()
@@ -292,38 +295,49 @@ func (r *reader) adopt(f *file, err error) *Error {
 		msg = m[1]
 	}
 	msg = strings.TrimPrefix(msg, "error converting YAML to JSON: ")
-	e := f.fail(nil, fmt.Sprintf("not an OpenAPI document: %.400s", msg))
+	e := root.fail(nil, fmt.Sprintf("not an OpenAPI document: %.400s", msg))
 	if m := yamlLine.FindStringSubmatch(msg); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Column = 1
 	}
-	if e.Line == 0 {
-		for _, name := range slices.Sorted(maps.Keys(r.files)) {
-			if f := r.files[name]; r.dangling(f, f.tree) != nil {
-				n := r.dangling(f, f.tree)
-				return f.fail(n, n.Value+" leads nowhere")
-			}
+	if e.Line > 0 {
+		return e
+	}
+	n, f := r.reference(func(to place) bool {
+		g := r.files[to.file]
+		if g == nil {
+			return false
 		}
+		_, found := g.find(to.path)
+		return !found
+	})
+	if n != nil {
+		return f.fail(n, n.Value+" leads nowhere")
 	}
 	return e
 }
 
-// dangling returns the first reference that leads nowhere; nil where there is none.
-func (r *reader) dangling(f *file, n *yaml.Node) *yaml.Node {
-	if v := member(n, "$ref"); v != nil && v.Kind == yaml.ScalarNode {
-		to := place{file: f.name}.follow(v.Value)
-		if g := r.files[to.file]; g != nil {
-			if _, found := g.find(to.path); !found {
-				return v
+// reference returns the first reference that leads to a certain place, and its file; nil where
+// there is none.
+func (r *reader) reference(leads func(to place) bool) (*yaml.Node, *file) {
+	var within func(f *file, n *yaml.Node) *yaml.Node
+	within = func(f *file, n *yaml.Node) *yaml.Node {
+		if v := member(n, "$ref"); v != nil && v.Kind == yaml.ScalarNode && leads(place{file: f.name}.follow(v.Value)) {
+			return v
+		}
+		for _, kid := range n.Content {
+			if got := within(f, kid); got != nil {
+				return got
 			}
 		}
+		return nil
 	}
-	for _, kid := range n.Content {
-		if got := r.dangling(f, kid); got != nil {
-			return got
+	for _, name := range slices.Sorted(maps.Keys(r.files)) {
+		if n := within(r.files[name], r.files[name].tree); n != nil {
+			return n, r.files[name]
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // place is where something stands: a file and a JSON pointer in it.

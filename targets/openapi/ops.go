@@ -204,16 +204,23 @@ func (r *reader) operation(q *request, path string, item *openapi3.PathItem) err
 	}
 	names := map[string]string{} // of the parts of the path, as they are written
 	taken := map[string]bool{}
+	twice := ""
 	q.Path = placeholder.ReplaceAllStringFunc(path, func(m string) string {
 		written := m[1 : len(m)-1]
+		if names[written] != "" {
+			twice = m
+		}
 		names[written] = unique(plain(written), taken)
 		return "{" + names[written] + "}"
 	})
+	if twice != "" {
+		return r.fail(q.at, "the path has %s twice: give each its own name", twice)
+	}
 	q.Path, _, _ = strings.Cut(q.Path, "?")
 	q.Path, _, _ = strings.Cut(q.Path, "#")
 	q.Path = strings.NewReplacer(" ", "%20", `"`, "%22").Replace(q.Path)
 	for i, ref := range item.Parameters {
-		if ref == nil || ref.Value == nil || q.op.Parameters.GetByInAndName(ref.Value.In, ref.Value.Name) != nil {
+		if ref != nil && ref.Value != nil && q.op.Parameters.GetByInAndName(ref.Value.In, ref.Value.Name) != nil {
 			continue
 		}
 		at := place{q.at.file, q.at.path[:len(q.at.path)-1]}.to("parameters", strconv.Itoa(i))
@@ -251,12 +258,23 @@ func (r *reader) operation(q *request, path string, item *openapi3.PathItem) err
 	return nil
 }
 
+// circular returns the error of a reference that no schema or parameter is at the end of.
+func (r *reader) circular(at place, ref string) error {
+	return r.fail(at, "%s leads to nothing but references, and back to itself: write out what is meant", ref)
+}
+
 // parameter reads one parameter.
 func (r *reader) parameter(q *request, ref *openapi3.ParameterRef, at place, names map[string]string) error {
-	if ref == nil || ref.Value == nil {
+	if ref == nil {
 		return nil
 	}
 	at = at.follow(ref.Ref)
+	if ref.Value == nil && ref.Ref != "" {
+		return r.circular(at, ref.Ref)
+	}
+	if ref.Value == nil {
+		return nil
+	}
 	p := ref.Value
 	name := p.Name
 	in := p.In

@@ -74,10 +74,16 @@ func (r *reader) shape(ref *openapi3.SchemaRef, at place) (*shape, error) {
 
 // parts adds a schema to others that are to hold, and all that it wants to hold beside.
 func (r *reader) parts(all []part, ref *openapi3.SchemaRef, at place) ([]part, error) {
-	if ref == nil || ref.Value == nil {
+	if ref == nil {
 		return all, nil
 	}
 	at = at.follow(ref.Ref)
+	if ref.Value == nil && ref.Ref != "" {
+		return nil, r.circular(at, ref.Ref)
+	}
+	if ref.Value == nil {
+		return all, nil
+	}
 	if slices.ContainsFunc(all, func(p part) bool { return p.schema == ref.Value }) {
 		return all, nil
 	}
