@@ -158,6 +158,7 @@ paths:
   /basic: {get: {operationId: basic, security: [{p: []}], responses: {"200": {description: ok}}}}
   /query: {get: {operationId: query, security: [{q: []}], responses: {"200": {description: ok}}}}
   /cookie: {get: {operationId: cookie, security: [{c: []}], responses: {"200": {description: ok}}}}
+  /token: {get: {operationId: token, security: [{a: []}], responses: {"200": {description: ok}}}}
   /both: {get: {operationId: both, security: [{b: [], q: []}], responses: {"200": {description: ok}}}}
   /either: {get: {operationId: either, security: [{x: []}, {b: []}], responses: {"200": {description: ok}}}}
   /digest: {get: {operationId: digest, security: [{x: []}], responses: {"200": {description: ok}}}}
@@ -168,6 +169,7 @@ components:
     q: {type: apiKey, in: query, name: key}
     c: {type: apiKey, in: cookie, name: sid}
     x: {type: http, scheme: digest}
+    a: {type: apiKey, in: header, name: authorization}
 `
 
 func TestWhoIsCalling(t *testing.T) {
@@ -195,6 +197,8 @@ func TestWhoIsCalling(t *testing.T) {
 		{"password", "p: 'me-{{lane}}:pw'", "basic", "/basic auth=" + basic + " cookie="},
 		{"token as a key", "", "query", "/query?key=t1 auth= cookie="},
 		{"a key of its own", "q: k1", "query", "/query?key=k1 auth= cookie="},
+		{"token as a key in the header of tokens", "", "token", "/token auth=Bearer t1 cookie="},
+		{"the header of tokens as it is", "a: '{{token}}'", "token", "/token auth=t1 cookie="},
 		{"cookie", "", "cookie", "/cookie auth= cookie=sid=t1"},
 		{"one of two is missing", "", "both", "/both auth= cookie="},
 		{"both", "q: k1", "both", "/both?key=k1 auth=Bearer t1 cookie="},

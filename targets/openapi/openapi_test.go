@@ -121,6 +121,8 @@ func TestMistakes(t *testing.T) {
 		{"not there", strings.Replace(least, "{description: ok}", "{$ref: 'a.yaml#/b'}", 1), 3, "a.yaml: file does not exist"},
 		{"a name twice", strings.Replace(least, "/a:", "'/a/{id}/b/{id}':", 1), 3, "the path has {id} twice"},
 		{"schema that refers to itself", strings.Replace(least, "responses:", "parameters: [{name: a, in: query, schema: {$ref: '#/components/schemas/A'}}], responses:", 1) + "components: {schemas: {A: {$ref: '#/components/schemas/B'}, B: {$ref: '#/components/schemas/A'}}}\n", 4, "leads to nothing but references"},
+		{"body that refers to itself", strings.Replace(least, "{get: {", "{put: {requestBody: {$ref: '#/components/requestBodies/A'}, ", 1) + "components: {requestBodies: {A: {$ref: '#/components/requestBodies/A'}}}\n", 4, "leads to nothing but references"},
+		{"response that refers to itself", strings.Replace(least, "{description: ok}", "{$ref: '#/components/responses/A'}", 1) + "components: {responses: {A: {$ref: '#/components/responses/A'}}}\n", 4, "leads to nothing but references"},
 		{"parameter that refers to itself", strings.Replace(least, "responses:", "parameters: [{$ref: '#/components/parameters/A'}], responses:", 1) + "components: {parameters: {A: {$ref: '#/components/parameters/A'}}}\n", 4, "leads to nothing but references"},
 		{"leads nowhere", strings.Replace(least, "{description: ok}", "{$ref: '#/components/responses/X'}", 1), 3, "#/components/responses/X"},
 		{"deep", "openapi: 3.0.3\na: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", 2, "nested deeper"},

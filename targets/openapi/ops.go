@@ -258,7 +258,7 @@ func (r *reader) operation(q *request, path string, item *openapi3.PathItem) err
 	return nil
 }
 
-// circular returns the error of a reference that no schema or parameter is at the end of.
+// circular returns the error of a reference that leads to no value.
 func (r *reader) circular(at place, ref string) error {
 	return r.fail(at, "%s leads to nothing but references, and back to itself: write out what is meant", ref)
 }
@@ -269,11 +269,8 @@ func (r *reader) parameter(q *request, ref *openapi3.ParameterRef, at place, nam
 		return nil
 	}
 	at = at.follow(ref.Ref)
-	if ref.Value == nil && ref.Ref != "" {
-		return r.circular(at, ref.Ref)
-	}
 	if ref.Value == nil {
-		return nil
+		return r.circular(at, ref.Ref)
 	}
 	p := ref.Value
 	name := p.Name
@@ -360,12 +357,12 @@ var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 // examples returns those that stand beside a schema.
 func examples(one any, more openapi3.Examples) []value {
 	var out []value
-	if v, ok := given(one); ok && one != nil {
+	if v, ok := example(one); ok {
 		out = append(out, v)
 	}
 	for _, name := range slices.Sorted(maps.Keys(more)) {
 		if e := more[name]; e != nil && e.Value != nil && e.Value.Value != nil && len(out) < 16 {
-			if v, ok := given(e.Value.Value); ok {
+			if v, ok := example(e.Value.Value); ok {
 				out = append(out, v)
 			}
 		}
@@ -394,10 +391,13 @@ func (s *shape) keyed() *shape {
 
 // body reads a request's body.
 func (r *reader) body(q *request) error {
-	if q.op.RequestBody == nil || q.op.RequestBody.Value == nil {
+	if q.op.RequestBody == nil {
 		return nil
 	}
 	at := q.at.to("requestBody").follow(q.op.RequestBody.Ref)
+	if q.op.RequestBody.Value == nil {
+		return r.circular(at, q.op.RequestBody.Ref)
+	}
 	content := q.op.RequestBody.Value.Content
 	media := ""
 	for _, m := range slices.Sorted(maps.Keys(content)) {
@@ -520,8 +520,11 @@ func (r *reader) responses(q *request) error {
 	best := ""
 	for _, status := range slices.Sorted(maps.Keys(all)) {
 		ref := all[status]
-		if ref == nil || ref.Value == nil {
+		if ref == nil {
 			continue
+		}
+		if ref.Value == nil {
+			return r.circular(q.at.to("responses", status).follow(ref.Ref), ref.Ref)
 		}
 		if strings.EqualFold(status, "5XX") {
 			for n := 500; n < 600; n++ {

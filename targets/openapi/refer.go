@@ -378,13 +378,13 @@ func parent(path, key string) string {
 	return kindOf(part)
 }
 
-// location returns the requests that say by a Location what they have made where the param
-// is the last part of its path.
+// location returns the requests that say by a Location what they have made, of what the param
+// tells apart.
 func (q *request) location(p *input, all []*request) []string {
 	var out []string
-	before, _, _ := strings.Cut(q.Path, "/{"+p.name+"}")
+	before, _, _ := strings.Cut(q.Path, "/{"+strings.TrimPrefix(p.Key, "path.")+"}")
 	for _, x := range all {
-		if x.Method == "POST" && x != q && x.Path == before && (x.where || x.empty) {
+		if x.Method == "POST" && x != q && strings.TrimSuffix(x.Path, "/") == before && (x.where || x.empty) {
 			out = append(out, x.Name+".header.Location.last")
 		}
 	}

@@ -78,11 +78,8 @@ func (r *reader) parts(all []part, ref *openapi3.SchemaRef, at place) ([]part, e
 		return all, nil
 	}
 	at = at.follow(ref.Ref)
-	if ref.Value == nil && ref.Ref != "" {
-		return nil, r.circular(at, ref.Ref)
-	}
 	if ref.Value == nil {
-		return all, nil
+		return nil, r.circular(at, ref.Ref)
 	}
 	if slices.ContainsFunc(all, func(p part) bool { return p.schema == ref.Value }) {
 		return all, nil
@@ -176,17 +173,10 @@ func (s *shape) describe(all []*openapi3.Schema) {
 		if s.format == "" {
 			s.format = x.Format
 		}
-		var some []any
-		if x.Example != nil {
-			some = append(some, x.Example)
-		}
-		for _, e := range append(some, x.Examples...) {
-			if v, ok := given(e); ok && len(s.examples) < 16 {
+		for _, e := range slices.Concat([]any{x.Example}, x.Examples, []any{x.Default}) {
+			if v, ok := example(e); ok && len(s.examples) < 16 {
 				s.examples = append(s.examples, v)
 			}
-		}
-		if v, ok := given(x.Default); ok && x.Default != nil {
-			s.examples = append(s.examples, v)
 		}
 	}
 }

@@ -195,6 +195,9 @@ func (f *File) credential(name string, s openapi.Scheme, alone bool) (c Credenti
 	case s.Kind == "key" && !alone:
 		return c, fmt.Sprintf("%s is a key beside something else: give api.auth %s", name, name)
 	}
+	if s.Kind == "key" && s.In == "header" && strings.EqualFold(s.Name, "Authorization") && !has {
+		s.Kind = "bearer" // a token of which the document does not say that
+	}
 	switch {
 	case s.Kind == "key" && slices.Contains([]string{"header", "query", "cookie"}, s.In) && headerName.MatchString(s.Name):
 		return Credential{In: s.In, Name: s.Name, Value: value}, ""
