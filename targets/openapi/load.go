@@ -135,13 +135,18 @@ func (r *reader) file(name string) (*file, error) {
 	if r.bytes += len(b); r.bytes > maxBytes || len(r.files) >= maxFiles {
 		return nil, &Error{File: name, Msg: fmt.Sprintf("the document has more than %d bytes or %d files", maxBytes, maxFiles)}
 	}
-	f := &file{name: name, text: b, tree: new(yaml.Node)}
-	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
-		// In JSON a tab is a blank, in YAML it is not; no string of JSON holds one.
-		f.text = bytes.ReplaceAll(b, []byte("\t"), []byte(" "))
-	}
+	f := &file{name: name, text: bytes.TrimPrefix(b, []byte("\ufeff")), tree: new(yaml.Node)}
 	if !utf8.Valid(f.text) {
 		return nil, f.fail(nil, "the file is not UTF-8 text")
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(f.text), []byte("{")) {
+		// In JSON a tab is a blank, in YAML it is not; no string of JSON holds one. What a
+		// string of JSON may hold and YAML does not take is escaped.
+		f.text = bytes.ReplaceAll(f.text, []byte("\t"), []byte(" "))
+		f.text = notYAML.ReplaceAllFunc(f.text, func(c []byte) []byte {
+			r, _ := utf8.DecodeRune(c)
+			return fmt.Appendf(nil, `\u%04x`, r)
+		})
 	}
 	if err := tooDeep(f); err != nil {
 		return nil, err
@@ -156,6 +161,8 @@ func (r *reader) file(name string) (*file, error) {
 	r.files[name] = f
 	return f, nil
 }
+
+var notYAML = regexp.MustCompile(`[\x{7f}-\x{9f}\x{fffe}\x{ffff}]`)
 
 // tooDeep refuses what the parser takes long for, before it sees it.
 func tooDeep(f *file) error {
@@ -277,9 +284,7 @@ func (f *file) adopt(err error) *Error {
 	return e
 }
 
-var (
-	jsonAndYAML = regexp.MustCompile(`(?s)^failed to unmarshal data: json error: .*, yaml error: (.*)$`)
-)
+var jsonAndYAML = regexp.MustCompile(`(?s)^failed to unmarshal data: json error: .*, yaml error: (.*)$`)
 
 // adopt turns an error of the OpenAPI library into one of ours.
 func (r *reader) adopt(root *file, err error) *Error {

@@ -153,6 +153,13 @@ func TestJSONDocument(t *testing.T) {
 	if len(doc.Ops) != 1 || doc.Ops[0].Name != "get_a" {
 		t.Errorf("ops %+v, want get_a", doc.Ops)
 	}
+	odd := "\ufeff" + `{"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": {"/a": {"get": {"summary": "a` + "\u009c\u007f\uffff" + `b", "responses": {}}}}}`
+	if doc, err = Parse("openapi.json", []byte(odd)); err != nil {
+		t.Fatal(err)
+	}
+	if got := doc.Ops[0].Doc; got != "a\u009c\u007f\uffffb" {
+		t.Errorf("the summary is %q", got)
+	}
 }
 
 func TestStreams(t *testing.T) {
