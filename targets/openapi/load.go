@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -140,13 +141,9 @@ func (r *reader) file(name string) (*file, error) {
 		return nil, f.fail(nil, "the file is not UTF-8 text")
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(f.text), []byte("{")) {
-		// In JSON a tab is a blank, in YAML it is not; no string of JSON holds one. What a
-		// string of JSON may hold and YAML does not take is escaped.
+		// In JSON a tab is a blank, in YAML it is not; no string of JSON holds one.
 		f.text = bytes.ReplaceAll(f.text, []byte("\t"), []byte(" "))
-		f.text = notYAML.ReplaceAllFunc(f.text, func(c []byte) []byte {
-			r, _ := utf8.DecodeRune(c)
-			return fmt.Appendf(nil, `\u%04x`, r)
-		})
+		f.text = ofJSON.ReplaceAllFunc(f.text, asYAML)
 	}
 	if err := tooDeep(f); err != nil {
 		return nil, err
@@ -162,7 +159,25 @@ func (r *reader) file(name string) (*file, error) {
 	return f, nil
 }
 
-var notYAML = regexp.MustCompile(`[\x{7f}-\x{9f}\x{fffe}\x{ffff}]`)
+// ofJSON is what can stand in a string of JSON, and what of it may mean nothing in YAML.
+var ofJSON = regexp.MustCompile(`(?i)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\u(d[89a-f][0-9a-f]{2})|\\.|[\x{7f}-\x{9f}\x{fffe}\x{ffff}]`)
+
+// asYAML returns a match of ofJSON as it means the same in YAML.
+func asYAML(m []byte) []byte {
+	switch {
+	case m[0] != '\\':
+		r, _ := utf8.DecodeRune(m)
+		return fmt.Appendf(nil, `\u%04x`, r)
+	case string(m) == `\/`:
+		return []byte("/")
+	case len(m) == 2:
+		return m
+	}
+	parts := ofJSON.FindSubmatch(m)
+	hi, _ := strconv.ParseUint(string(parts[1]), 16, 16)
+	lo, _ := strconv.ParseUint(string(parts[2]), 16, 16)
+	return utf8.AppendRune(nil, utf16.DecodeRune(rune(hi), rune(lo)))
+}
 
 // tooDeep refuses what the parser takes long for, before it sees it.
 func tooDeep(f *file) error {

@@ -153,11 +153,11 @@ func TestJSONDocument(t *testing.T) {
 	if len(doc.Ops) != 1 || doc.Ops[0].Name != "get_a" {
 		t.Errorf("ops %+v, want get_a", doc.Ops)
 	}
-	odd := "\ufeff" + `{"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": {"/a": {"get": {"summary": "a` + "\u009c\u007f\uffff" + `b", "responses": {}}}}}`
+	odd := "\ufeff" + `{"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": {"/a": {"get": {"summary": "a` + "\u009c\u007f\uffff" + `b\/\ud83d\uDE00\ud83d\\ud83d", "responses": {}}}}}`
 	if doc, err = Parse("openapi.json", []byte(odd)); err != nil {
 		t.Fatal(err)
 	}
-	if got := doc.Ops[0].Doc; got != "a\u009c\u007f\uffffb" {
+	if got := doc.Ops[0].Doc; got != "a\u009c\u007f\uffffb/\U0001F600\ufffd\\ud83d" {
 		t.Errorf("the summary is %q", got)
 	}
 }
