@@ -334,6 +334,9 @@ func (r *reader) adopt(root *file, err error) *Error {
 	if n != nil {
 		return f.fail(n, n.Value+" leads nowhere")
 	}
+	if n := root.misshapen(); n != nil {
+		e.Line, e.Column = n.Line, n.Column
+	}
 	return e
 }
 
