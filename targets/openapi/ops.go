@@ -108,14 +108,14 @@ func (r *reader) prefix(op *openapi3.Operation, item *openapi3.PathItem) string 
 		}
 	}
 	u, err := url.Parse(at)
-	if err != nil || strings.ContainsAny(u.Path, "{}") {
+	if err == nil && u.Opaque != "" { // localhost:8080/v1
+		u, err = url.Parse("//" + at)
+	}
+	if err != nil || strings.ContainsAny(u.Path, "{}") || u.Path != "" && !strings.HasPrefix(u.Path, "/") {
 		r.note("the path of the server %s is not made use of", short(s.URL))
 		return ""
 	}
-	if p := strings.TrimRight(u.EscapedPath(), "/"); strings.HasPrefix(p, "/") {
-		return p
-	}
-	return ""
+	return strings.TrimRight(u.EscapedPath(), "/")
 }
 
 var (
