@@ -32,6 +32,9 @@ type reader struct {
 	bytes int              // of all files
 	t     *openapi3.T
 
+	all     []*request
+	sources []source // of the replies of all
+
 	shapes map[string]*shape
 	order  []*shape
 	kids   map[*openapi3.Schema]openapi3.SchemaRefs // what inherits from a schema
