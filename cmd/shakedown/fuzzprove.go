@@ -450,14 +450,57 @@ func files(in engine.Input, about any, lines []string) map[string][]byte {
 	return out
 }
 
+// call is an input as a function takes it.
+type call struct {
+	fn function.Func
+	in engine.Input
+}
+
+// taking returns the functions that take an input: a package may have one of each sort of
+// the same name.
+func (l *fuzzLab) taking(in engine.Input) ([]call, error) {
+	var out []call
+	for _, fn := range l.funcs {
+		as, ok := in, fn.Sort == function.Native
+		if _, own := in.Own(); !own && fn.Types != "" { // else its types are hidden
+			as, ok = in.As(fn.Types)
+		}
+		if ok {
+			out = append(out, call{fn, as})
+		}
+	}
+	if len(out) == 0 {
+		fn, is := l.funcs[0], in.Types()
+		if _, own := in.Own(); own {
+			is = "one that only a native function has"
+		}
+		return nil, usagef("%s: %s takes %s, and this is %s", l.fuzzFlags.replay, fn.Name, fn.Types, is)
+	}
+	return out, nil
+}
+
+// ran says whether a replay has run its input: one that a function does not take, or has
+// not, says nothing about it.
+func (c call) ran(p played) error {
+	own, _ := c.in.Own()
+	run := own == ""
+	for _, e := range p.rec.Events {
+		if _, why, ok := strings.Cut(e.Text, `/shakedown": `); ok && strings.Contains(why, " in corpus entry: ") {
+			return fmt.Errorf("%s does not take it: %s", c.fn.Name, why)
+		}
+		run = run || strings.HasSuffix(e.Text, c.fn.Name+"/"+own)
+	}
+	if !run && len(p.found) == 0 {
+		return fmt.Errorf("%s has no input %s of its own", c.fn.Name, own)
+	}
+	return nil
+}
+
 // replay runs one input again and says how often it shows what.
 func (l *fuzzLab) replay(ctx context.Context, in engine.Input) error {
-	var fn function.Func
-	for _, f := range l.funcs {
-		fn = f
-	}
-	if _, ok := in.Raw(); !ok && fn.Sort == function.GoFuzz {
-		return usagef("%s: %s takes one []byte, and this is another input", l.fuzzFlags.replay, fn.Name)
+	calls, err := l.taking(in)
+	if err != nil {
+		return err
 	}
 	if l.under != "" {
 		if _, err := nemesis.Parse(l.under, l.aims); err != nil {
@@ -467,23 +510,29 @@ func (l *fuzzLab) replay(ctx context.Context, in engine.Input) error {
 	shown := map[string]int{}
 	idle := 0
 	for i := range l.times {
-		p, err := l.play(ctx, fn, in, way{Race: l.race, Calls: l.calls, Needs: l.under})
-		if ctx.Err() != nil {
-			fmt.Fprintf(l.stdout, "interrupted after %d of %d replays\n", i, l.times)
-			return verdict(gate.Inconclusive)
-		}
-		if err != nil {
-			return fmt.Errorf("replay %d of %d: %w", i+1, l.times, mistaken(err))
-		}
-		if l.under != "" && !p.acted {
-			idle++
-		}
-		found := map[string]bool{}
-		for _, f := range p.found {
-			if shown[f.Signature] == 0 && !found[f.Signature] {
-				fmt.Fprintf(l.stdout, "%s\n%s\n", report.Clean(f.Title), report.Clean(f.Detail))
+		found, acted := map[string]bool{}, false
+		for _, c := range calls {
+			p, err := l.play(ctx, c.fn, c.in, way{Race: l.race, Calls: l.calls, Needs: l.under})
+			if ctx.Err() != nil {
+				fmt.Fprintf(l.stdout, "interrupted after %d of %d replays\n", i, l.times)
+				return verdict(gate.Inconclusive)
 			}
-			found[f.Signature] = true
+			if err != nil {
+				return fmt.Errorf("replay %d of %d: %w", i+1, l.times, mistaken(err))
+			}
+			if err := c.ran(p); err != nil {
+				return usagef("%s: %w", l.fuzzFlags.replay, err)
+			}
+			acted = acted || p.acted
+			for _, f := range p.found {
+				if shown[f.Signature] == 0 && !found[f.Signature] {
+					fmt.Fprintf(l.stdout, "%s\n%s\n", report.Clean(f.Title), report.Clean(f.Detail))
+				}
+				found[f.Signature] = true
+			}
+		}
+		if l.under != "" && !acted {
+			idle++
 		}
 		for s := range found {
 			shown[s]++
