@@ -27,7 +27,7 @@ type fuzzBug struct {
 	Way       way           `json:"way"`
 	Shown     int           `json:"shown"` // of Replays
 	Replays   int           `json:"replays"`
-	Other     *count        `json:"other,omitempty"` // in the build with the race detector where Way is without, and the other way round
+	Other     *count        `json:"other,omitempty"` // without the fault of Way, or else in the build with the race detector where Way is without, and the other way round
 	Minimal   bool          `json:"minimal"`
 	Size      int           `json:"size"`  // bytes of the input
 	First     int           `json:"first"` // of the one that the engine reported
@@ -155,7 +155,8 @@ type prover struct {
 	ctx     context.Context // ends when the time for the proof is up
 	want    string          // the signature; "" takes any
 	replays int
-	last    played // the last that showed it
+	last    played                                                                  // the last that showed it
+	play    func(context.Context, function.Func, engine.Input, way) (played, error) // the lab's
 }
 
 // prove shows a suspect again, makes its input small, and counts how often that shows it.
@@ -166,7 +167,7 @@ func (l *fuzzLab) prove(ctx context.Context, s *suspect, row *fuzzRow) error {
 	}
 	proving, cancel := context.WithTimeout(ctx, l.triage)
 	defer cancel()
-	p := &prover{lab: l, s: s, ctx: proving, want: s.Signature}
+	p := &prover{lab: l, s: s, play: l.play, ctx: proving, want: s.Signature}
 	b, err := p.show()
 	if err == nil && b != nil {
 		err = p.refine(b)
@@ -219,7 +220,11 @@ func (p *prover) show() (*fuzzBug, error) {
 					return nil, err
 				}
 				if ok {
-					return p.bug(in, a.way), nil
+					w := a.way
+					if !p.last.acted { // chance showed it, and not the fault
+						w.Needs = ""
+					}
+					return p.bug(in, w), nil
 				}
 			}
 		}
@@ -254,7 +259,7 @@ func (p *prover) shows(in engine.Input, w way) (bool, error) {
 	if err := p.ctx.Err(); err != nil {
 		return false, err
 	}
-	got, err := p.lab.play(p.ctx, p.s.fn, in, w)
+	got, err := p.play(p.ctx, p.s.fn, in, w)
 	if err != nil {
 		return false, err
 	}
@@ -301,18 +306,22 @@ func (p *prover) refine(b *fuzzBug) error {
 	})
 	b.Minimal = done
 	if small.Name() != b.input.Name() {
-		b.input, b.Size = small, small.Size()
+		b.input, b.Size, b.Shown, b.Replays = small, small.Size(), 1, 1
 		if failure == nil {
 			failure = p.measure(b, b.Way, &b.Shown, &b.Replays)
-		} else {
-			b.Shown, b.Replays = 1, 1
 		}
 	}
-	if failure != nil || b.Way.Needs != "" || b.Detector == "race" || p.lab.raceless != "" { // only one build can show it
+	w := way{Race: !b.Way.Race, Calls: b.Way.Calls}
+	switch {
+	case failure != nil:
 		return failure
+	case b.Way.Needs != "": // a few replays did not show it without: that may have been chance
+		w.Race = b.Way.Race
+	case b.Detector == "race" || p.lab.raceless != "": // only one build can show it
+		return nil
 	}
 	other := count{}
-	err := p.measure(b, way{Race: !b.Way.Race, Calls: b.Way.Calls}, &other.Shown, &other.Replays)
+	err := p.measure(b, w, &other.Shown, &other.Replays)
 	if other.Replays > 0 {
 		b.Other = &other
 	}
@@ -386,20 +395,24 @@ func (b *fuzzBug) size() string {
 // proof says how often a bug was shown, and in which builds.
 func (b *fuzzBug) proof() string {
 	with := map[bool]string{true: "with -race", false: "without -race"}
-	out := fmt.Sprintf("shown %d of %d times %s", b.Shown, b.Replays, with[b.Way.Race])
+	out, other := fmt.Sprintf("shown %d of %d times %s", b.Shown, b.Replays, with[b.Way.Race]), with[!b.Way.Race]
+	if b.Way.Needs != "" {
+		other = "without the fault"
+	}
 	if b.Other != nil {
-		out += fmt.Sprintf(", %d of %d %s", b.Other.Shown, b.Other.Replays, with[!b.Way.Race])
+		out += fmt.Sprintf(", %d of %d %s", b.Other.Shown, b.Other.Replays, other)
 	}
 	return out
 }
 
-// needs says what a bug needs beside its input.
+// needs says what a bug needs beside its input. What was shown without the fault, too, does
+// not need it.
 func (b *fuzzBug) needs() string {
 	parts := []string{"1 call"}
 	if b.Way.Calls > 1 {
 		parts[0] = fmt.Sprintf("up to %d calls in one process", b.Way.Calls)
 	}
-	if b.Way.Needs != "" {
+	if b.Way.Needs != "" && (b.Other == nil || b.Other.Shown == 0) {
 		return "needs " + strings.Join(append(parts, b.Way.Needs), ", ")
 	}
 	return "needs " + strings.Join(append(parts, "no fault"), ", ")
