@@ -41,21 +41,8 @@ func (a Aim) String() string {
 func Aims(faults []*harness.Fault, t *harness.Target) []Aim {
 	var out []Aim
 	for _, f := range faults {
-		aims := []Aim{{Fault: f}}
-		for _, p := range f.Params {
-			if p.Of == harness.OfNothing {
-				continue
-			}
-			var next []Aim
-			for _, a := range aims {
-				for _, name := range p.Of.Names(t) {
-					next = append(next, Aim{f, append(slices.Clone(a.Args), harness.Arg{Key: p.Name, Value: harness.Text(name)})})
-				}
-			}
-			aims = next
-		}
-		if t.Caps.Has(f.Needs) {
-			out = append(out, aims...)
+		for _, args := range f.Aims(t) {
+			out = append(out, Aim{f, args})
 		}
 	}
 	return out
