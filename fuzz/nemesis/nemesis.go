@@ -77,6 +77,8 @@ type Nemesis struct {
 	World harness.World
 	Seed  uint64
 
+	turn sync.Mutex // held while a fault is in force, or while none may be
+
 	mu      sync.Mutex // guards the rest
 	tallies map[string]Tally
 	now     string // the aim in force, or the last that was
@@ -119,7 +121,16 @@ func (n *Nemesis) Run(ctx context.Context) error {
 	return nil
 }
 
+// Quiet does something while no fault is in force. One that is runs out before.
+func (n *Nemesis) Quiet(do func()) {
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	do()
+}
+
 func (n *Nemesis) once(ctx context.Context, a Aim, d time.Duration, rng *rand.Rand) error {
+	n.turn.Lock()
+	defer n.turn.Unlock()
 	args := slices.Clone(a.Args)
 	for _, p := range a.Fault.Params {
 		if p.Domain != nil && rng.IntN(2) == 0 { // else its default
@@ -189,7 +200,7 @@ func Under(ctx context.Context, w harness.World, a Aim, seed uint64, do func(con
 	for {
 		select {
 		case <-t.C:
-			if inj.Acted == nil || inj.Acted() > 0 {
+			if inj.Acted() > 0 {
 				continue
 			}
 			healed := heal(ctx, inj)
