@@ -322,12 +322,11 @@ func (l *Link) Close() error {
 	}
 	// A toxic that holds bytes runs on after its connection, until it is removed.
 	err := do(func() error {
+		var errs []error
 		for _, t := range slices.Backward(toxics) {
-			if err := p.remove(t.Name); err != nil {
-				return err
-			}
+			errs = append(errs, p.remove(t.Name))
 		}
-		return p.end(false)
+		return errors.Join(append(errs, p.end(false))...)
 	})
 	if errors.Is(err, errHung) {
 		l.engine.gaveUp(fmt.Sprintf("link %s: end its proxy: %v", l.name, err))

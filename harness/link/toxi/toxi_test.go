@@ -721,6 +721,33 @@ func TestRemoteThatGoesAway(t *testing.T) {
 	}
 }
 
+// TestCloseEndsTheProxyWhateverBecameOfItsToxics: who else uses that toxiproxy may have taken
+// them away.
+func TestCloseEndsTheProxyWhateverBecameOfItsToxics(t *testing.T) {
+	t.Parallel()
+	at := api(t)
+	e, err := Remote(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.Listen("dep", serve(t, echo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disturb(t, l, harness.Toxic{Hold: true})
+	c := client.NewClient(at)
+	if err := c.ResetState(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err == nil {
+		t.Error("that toxics were gone is not said")
+	}
+	left, err := c.Proxies()
+	if err != nil || len(left) != 0 {
+		t.Errorf("there are %q, %v", slices.Sorted(maps.Keys(left)), err)
+	}
+}
+
 // A remote at another address than loopback, as that of a container, leads back to the
 // address from which it is reached.
 func TestRemoteAtAnotherAddress(t *testing.T) {
