@@ -500,6 +500,44 @@ func TestOverlappingToxics(t *testing.T) {
 	})
 }
 
+// TestEffectOfAnotherIsNotClaimed: what lies behind a toxic that lets nothing pass is not
+// touched, and where two could have ended a connection neither counts it, but for the one
+// that stops the proxy.
+func TestEffectOfAnotherIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		c := dial(t, l.Addr())
+		roundTrip(t, c, "warm")
+		lag := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: time.Millisecond})
+		hold := disturb(t, l, harness.Toxic{Dir: harness.Up, Hold: true})
+		behind := disturb(t, l, harness.Toxic{Dir: harness.Up, Slice: 1})
+		io.WriteString(c, "hello")
+		eventually(t, "it is held", func() bool { return hold.Acted() == 5 })
+		if n, m := behind.Acted(), lag.Acted(); n != 0 || m != 5 {
+			t.Errorf("behind a stall %d bytes were sliced, before it %d delayed", n, m)
+		}
+		for _, inj := range []harness.Injection{behind, hold, lag} {
+			heal(t, inj)
+		}
+		c = dial(t, l.Addr())
+		roundTrip(t, c, "warm")
+		cut := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: 1 << 20})
+		expire := disturb(t, l, harness.Toxic{Dir: harness.Down, Drop: true, Expire: 50 * time.Millisecond})
+		ended(c)
+		c = dial(t, l.Addr())
+		down := disturb(t, l, harness.Toxic{Refuse: true, Close: true})
+		ended(c)
+		eventually(t, "that is counted", func() bool { return down.Acted() > 0 })
+		if n, m := cut.Acted(), expire.Acted(); n != 0 || m != 0 {
+			t.Errorf("of what another may have ended, %d were cut and %d expired", n, m)
+		}
+		for _, inj := range []harness.Injection{down, expire, cut} {
+			heal(t, inj)
+		}
+	})
+}
+
 func TestWhatToxiproxyCannotDo(t *testing.T) {
 	t.Parallel()
 	l := listen(t, Embedded(), serve(t, echo))
