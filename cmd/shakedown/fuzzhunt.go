@@ -86,6 +86,12 @@ func (l *fuzzLab) hunt(ctx context.Context, fn function.Func, budget time.Durati
 	row := &fuzzRow{Func: fn.Name, Sort: fn.Sort}
 	h := &hunting{lab: l, fn: fn, row: row, name: fn.Name + " (" + string(fn.Sort) + ")", quiet: func(do func()) { do() }}
 	fuzz, err := h.build(ctx)
+	var words *gofuzz.Error
+	if errors.As(err, &words) && ctx.Err() == nil { // the module's own build has compiled it
+		row.Blocked = "it cannot be built for go-fuzz: " + words.Error()
+		l.rows = append(l.rows, row)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ func (l *fuzzLab) judge(stopped bool, failure error) (gate.Verdict, []string) {
 	}
 	for _, r := range l.rows {
 		switch {
+		case r.Execs == 0 && r.Blocked != "": // that is why
 		case r.Execs == 0:
 			say("%s was executed with no input: the budget is too small, or the engine could not begin", r.Func)
 		case r.Grown == 0 && r.Seeds == 0:
