@@ -37,7 +37,7 @@ func (l *fuzzLab) conclude(ctx context.Context, failure error) error {
 		return errors.Join(failure, fmt.Errorf("results: %w", err))
 	}
 	if v != gate.Pass {
-		return errors.Join(verdict(v))
+		return verdict(v)
 	}
 	return nil
 }

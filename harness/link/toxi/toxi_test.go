@@ -118,7 +118,7 @@ func engines(t *testing.T, test func(*testing.T, *Engine)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.version = Version // a server that is built from its module says "git"
+		e.version = ownVersion // a server that is built from its module says "git"
 		test(t, e)
 	})
 }
@@ -211,10 +211,10 @@ func TestVersionIsThatOfTheModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.TrimSpace(string(out)); got != "v"+Version {
-		t.Errorf("the module is %s, Version says %s", got, Version)
+	if got := strings.TrimSpace(string(out)); got != "v"+ownVersion {
+		t.Errorf("the module is %s, ownVersion says %s", got, ownVersion)
 	}
-	if got := Embedded().Name(); got != "toxiproxy@"+Version {
+	if got := Embedded().Name(); got != "toxiproxy@"+ownVersion {
 		t.Errorf("it is called %s", got)
 	}
 }
@@ -859,7 +859,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		})
 	})
 	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
-	if n := Goroutines(); n != 0 {
+	if n := goroutines(); n != 0 {
 		t.Errorf("%d goroutines of toxiproxy are left", n)
 	}
 }
