@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -92,6 +94,44 @@ func TestNemesisTriesAllAndHealsAll(t *testing.T) {
 			t.Errorf("%d healed of %d, last %q", h, good.Injected, n.Last())
 		}
 	})
+}
+
+func TestQuietIsWithoutFaults(t *testing.T) {
+	t.Parallel()
+	f := &fault{acts: func(int64) bool { return true }}
+	aim := Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[0]
+	n := &Nemesis{}
+	rng := rand.New(rand.NewPCG(1, 1))
+	var running sync.WaitGroup
+	start := func(ctx context.Context) { running.Go(func() { n.once(ctx, aim, time.Minute, rng) }) }
+	quiet := func(do func()) {
+		n.Quiet(func() {
+			before := f.injected.Load()
+			if before != f.healed.Load() {
+				t.Error("a fault is in force")
+			}
+			do()
+			for range 100 {
+				runtime.Gosched()
+			}
+			if f.injected.Load() != before {
+				t.Error("a fault was injected")
+			}
+		})
+	}
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		start(ctx)
+		for f.injected.Load() == f.healed.Load() {
+			runtime.Gosched()
+		}
+		running.Go(func() { quiet(func() {}) })
+		runtime.Gosched()
+		cancel()
+		running.Wait()
+		quiet(func() { start(ctx) }) // it is over at once, but not before this is
+		running.Wait()
+	}
 }
 
 func TestAFaultThatCannotBeHealedEndsIt(t *testing.T) {

@@ -152,12 +152,7 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	list(t, "ended early", lines)
 	lines = nil
 	for _, aim := range r.Aims() {
-		f := r.Faults[aim]
-		line := fmt.Sprintf("%s: took effect %d of %d times", aim, f.Acted, f.Injected)
-		if f.Failed > 0 {
-			line += fmt.Sprintf(", could not be injected %d times: %s", f.Failed, f.Why)
-		}
-		lines = append(lines, line)
+		lines = append(lines, fmt.Sprintf("%s: %s", aim, r.Faults[aim]))
 	}
 	list(t, "faults", lines)
 	lines = nil
