@@ -192,10 +192,16 @@ func Grown(before, now map[Key]int) map[Key]int {
 	return out
 }
 
-// Kept returns how much more of one sort a healthy service may come to keep for so many
-// callers at once, be it one by one, round after round: a call may use two connections or
-// workers at the same time, and a pool keeps what it was once asked for.
-func Kept(callers int) int { return 2 * callers }
+// Kept returns how much more of something a healthy service may come to keep for so many
+// callers at once, be it one by one, round after round. A call may use two connections at the
+// same time, and a pool keeps what it was once asked for. Of goroutines and files there may be
+// one for each shard, tenant or client, begun when that is first met: 64 are a common bound.
+func Kept(k Key, callers int) int {
+	if k.Sort == Goroutine || k.Sort == File && k.Name != "socket" {
+		return max(2*callers, 64)
+	}
+	return 2 * callers
+}
 
 // What has grown is given some time to end by itself: long where it may wait with a
 // timeout, short where nothing but another goroutine can end the wait.

@@ -45,10 +45,16 @@ func leaving(state string, holds func(calls int) int) *harnesstest.Service {
 // samples lists what was looked at after which round.
 func samples(rec *harness.Record) string {
 	var out []string
+	resets := 0 // in a row
 	for _, e := range rec.Events {
 		switch {
 		case e.Kind == harness.Reset:
-			out = append(out, "reset")
+			resets++
+			if n := len(out) - 1; n >= 0 && strings.HasPrefix(out[n], "reset") {
+				out[n] = fmt.Sprintf("reset*%d", resets)
+			} else {
+				out, resets = append(out, "reset"), 1
+			}
 		case e.Kind == harness.Sample && e.Name == census.Name:
 			c, ok := census.Read(e)
 			if !ok {
@@ -78,7 +84,11 @@ func TestCaseThatLeavesSomethingIsPlayedAgain(t *testing.T) {
 		{"a pool fills", "chan receive", func(n int) int { return min(n, 2) }, 1, "", "start1=0 end1=2 leaks reset end2=2"},
 		{"a pool fills later", "chan receive", func(n int) int { return min(n, 3) }, 1, "", "start1=0 end1=2 leaks reset end2=3 leaks reset end3=3"},
 		{"a leak", "chan receive", func(n int) int { return n }, 1, "",
-			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks late4=8 leaks"},
+			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*37 end41=82 leaks late41=82 leaks"},
+		{"shards that are begun one by one", "chan receive", func(n int) int { return min(n, 64) }, 1, "",
+			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*36 end40=64 leaks"},
+		{"a pool that fills slowly", "chan receive", func(n int) int { return min(n, 12) }, 1, "",
+			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*10 end14=12 leaks"},
 		{"only what is beyond doubt", "chan receive (leaked)", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks reset end2=4 leaks"},
 		{"nothing is beyond doubt", "chan receive", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks"},
 		{"only files", "chan receive", func(n int) int { return n }, 1, census.File, "start1=0 end1=2"},
@@ -108,7 +118,7 @@ func TestWhatEndsInTimeIsNoGrowth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
 		s := leaving("chan receive", func(calls int) int {
-			if calls == 8 {
+			if calls == 82 {
 				looks++
 			}
 			if looks > 30 { // the last round is over
@@ -120,7 +130,7 @@ func TestWhatEndsInTimeIsNoGrowth(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := "start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks late4=0 leaks"
+		want := "start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*37 end41=82 leaks late41=0 leaks"
 		if diff := cmp.Diff(want, samples(rec)); diff != "" {
 			t.Errorf("want -, got +\n%s", diff)
 		}
@@ -180,7 +190,7 @@ func TestLookThatIsCutShortIsNoReplay(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		rec, _, err := play(t, ctx, leaving("chan receive", func(n int) int { return n }), runner.Options{Growth: 1}, "a get *2\n")
-		if !errors.Is(err, context.DeadlineExceeded) || rec == nil || rec.Count(harness.OK) != 8 {
+		if !errors.Is(err, context.DeadlineExceeded) || rec == nil || rec.Count(harness.OK) != 82 {
 			t.Errorf("got %v, %s", err, samples(rec))
 		}
 	})
@@ -212,7 +222,7 @@ func TestLeakOutOfAPoolIsSeen(t *testing.T) {
 			t.Error(err)
 		}
 		want := []string{"start1=9 end1=9", "start1=9 end1=9", "start1=9 end1=9",
-			"start1=9 end1=9 reset end2=10 leaks reset end3=12 leaks reset end4=14 leaks reset end5=16 leaks late5=16 leaks"}
+			"start1=9 end1=9 reset end2=10 leaks reset end3=12 leaks reset end4=14 leaks reset end5=16 leaks reset*37 end42=90 leaks late42=90 leaks"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("want -, got +\n%s", diff)
 		}

@@ -31,7 +31,7 @@ func main() {
 		"/workers": s.workers, "/flusher": s.flusher, "/query": s.query, "/bounded": s.bounded,
 		"/keepalive": s.keepalive, "/timer": s.timer, "/reserve": s.reserve, "/once": s.singleton,
 		"/retain": s.retain, "/note": s.note, "/index": s.index, "/page": s.page, "/buffer": s.buffer,
-		"/hold": s.hold, "/one": s.one, "/slow": s.slow,
+		"/shard": s.shard, "/segment": s.segment, "/hold": s.hold, "/one": s.one, "/slow": s.slow,
 	} {
 		http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if err := f(r.Context()); err != nil {
@@ -61,6 +61,10 @@ type service struct {
 	last  [40][]byte
 	next  int
 	pool  sync.Pool
+
+	shards   []chan func()
+	segments []*os.File
+
 	stuck sync.Mutex // never given back
 }
 
@@ -308,6 +312,36 @@ func (s *service) flusher(context.Context) error {
 			}()
 		}
 	})
+	return nil
+}
+
+// shard starts a worker for each of 48 shards when it is first met.
+func (s *service) shard(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.shards) < 48 {
+		ch := make(chan func())
+		s.shards = append(s.shards, ch)
+		go func() {
+			for do := range ch {
+				do()
+			}
+		}()
+	}
+	return nil
+}
+
+// segment opens each of 30 files when it is first met.
+func (s *service) segment(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.segments) < 30 {
+		f, err := os.Open("go.mod")
+		if err != nil {
+			return err
+		}
+		s.segments = append(s.segments, f)
+	}
 	return nil
 }
 
