@@ -124,10 +124,10 @@ type Key struct {
 var Heap = Key{Sort: Memory}
 
 // The bounds of growth of the heap, in KiB. Every round must leave more behind than garbage
-// and buffers make it vary, and all of them more than a cache may hold.
+// and buffers make it vary, and all of them more than a cache commonly holds.
 const (
 	HeapRound = 128
-	HeapTotal = 16 << 10
+	HeapTotal = 64 << 10
 )
 
 // Of returns the key of a goroutine on a dump.

@@ -135,11 +135,17 @@ func (t *trail) evidence() []uint64 {
 	return out
 }
 
+// maxSeries bounds how many counts are written down.
+const maxSeries = 16
+
 // series writes down how much there was of something at the start and after each round.
 func (t *trail) series(k census.Key) string {
 	var out []string
 	for _, c := range t.counts {
 		out = append(out, fmt.Sprint(c[k]))
+	}
+	if n := len(out); n > maxSeries {
+		out = slices.Concat(out[:maxSeries/2], []string{"..."}, out[n-maxSeries/2:])
 	}
 	s := fmt.Sprintf("there were %s before the first call, and %s after each round of the same case", out[0], strings.Join(out[1:], ", "))
 	if t.last != nil {

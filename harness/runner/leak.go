@@ -199,7 +199,7 @@ func (t *trail) more(ctx context.Context) bool {
 // grows, which is so much now. Once that is enough, it asks where it was allocated.
 func (t *trail) swell(ctx context.Context, now int) bool {
 	if now-t.start.Counts()[census.Heap] < census.HeapTotal {
-		if time.Since(t.began) < pressTime {
+		if time.Since(t.began) < pressTime && t.rec.roomy() {
 			return true
 		}
 	} else if a, err := t.in.Agent(harness.Service); err == nil {
@@ -296,7 +296,7 @@ func (t *trail) pressing(ctx context.Context) bool {
 
 // open reports whether more of what grows may come yet.
 func (t *trail) open() bool {
-	return t.round-t.grew < lull && t.round < mostRounds && time.Now().Before(t.press)
+	return t.round-t.grew < lull && t.round < mostRounds && time.Now().Before(t.press) && t.rec.roomy()
 }
 
 // steady reports whether something has grown as often in a row as it takes, and to more than

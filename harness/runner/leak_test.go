@@ -228,3 +228,21 @@ func TestLeakOutOfAPoolIsSeen(t *testing.T) {
 		}
 	})
 }
+
+// TestRecordHoldsAllRounds holds that no more rounds are played than a record can hold: one
+// that is cut proves nothing.
+func TestRecordHoldsAllRounds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := leaving("chan receive", func(calls int) int { return min(calls/500, 64) })
+		handle := s.Handle
+		s.Handle = func(ctx context.Context, life *harnesstest.Life, c harnesstest.Call) harness.Reply {
+			handle(ctx, life, c)
+			return harnesstest.OK(strings.Repeat("x", 2<<10))
+		}
+		rec, _, err := play(t, t.Context(), s, runner.Options{Growth: 1}, "a get *500\n")
+		if err != nil || rec.Truncated || rec.Count(harness.Reset) < 20 {
+			t.Errorf("%v, truncated %v after %d rounds", err, rec.Truncated, rec.Count(harness.Reset)+1)
+		}
+	})
+}

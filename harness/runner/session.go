@@ -196,6 +196,13 @@ func (r *recorder) cut() {
 	r.rec.Truncated = true
 }
 
+// roomy reports whether there is room in the record for as much as it holds.
+func (r *recorder) roomy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes < harness.MaxRecord/2
+}
+
 // ended reports whether a process ended that nobody had asked to.
 func (r *recorder) ended() bool {
 	r.mu.Lock()

@@ -58,7 +58,7 @@ type service struct {
 	pages [][]byte
 	notes [][]string
 	known map[string][]byte
-	last  [40][]byte
+	last  [240][]byte
 	next  int
 	pool  sync.Pool
 
@@ -255,7 +255,7 @@ func (s *service) index(context.Context) error {
 	return nil
 }
 
-// page keeps the last forty pages.
+// page keeps the last pages, sixty megabytes of them.
 func (s *service) page(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
