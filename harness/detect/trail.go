@@ -55,6 +55,8 @@ func trailOf(rec *harness.Record) *trail {
 		case counted && when == census.Start:
 			t = &trail{module: rec.Build.Module, start: c, counts: []map[census.Key]int{c.Counts()}, seqs: []uint64{e.Seq}}
 		case t == nil:
+		case e.Name == census.Leaks && e.Args.Text("error") != "":
+			t = nil // what had grown was not looked into
 		case counted && c.PID != t.start.PID:
 			t = nil
 		case counted && when == census.End:

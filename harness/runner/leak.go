@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -202,12 +204,8 @@ func (t *trail) swell(ctx context.Context, now int) bool {
 		if time.Since(t.began) < pressTime && t.rec.roomy() {
 			return true
 		}
-	} else if a, err := t.in.Agent(harness.Service); err == nil {
-		ctx, cancel := context.WithTimeout(ctx, askTime)
-		defer cancel()
-		if b, err := a.Ask(ctx, "heap"); err == nil {
-			t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Sites, Args: census.Args(census.End, t.round), Text: strings.ToValidUTF8(string(b), "\uFFFD")})
-		}
+	} else if b, err := t.ask(ctx, "heap"); err == nil { // the finding does without
+		t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Sites, Args: census.Args(census.End, t.round), Text: strings.ToValidUTF8(string(b), "\uFFFD")})
 	}
 	t.looked(census.Heap, now)
 	return false
@@ -255,21 +253,36 @@ func (t *trail) follows(k census.Key) bool {
 	return f == "" || f == k.Sort || f == census.Leaked && k.Sort == census.Goroutine
 }
 
-// dump takes the stacks of all goroutines.
+// dump takes the stacks of all goroutines. False says that there are none, and so does the
+// record.
 func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
+	e := harness.Event{Kind: harness.Sample, Step: -1, Name: census.Leaks, Args: census.Args(when, t.round)}
+	b, err := t.ask(ctx, "leaks")
+	if err == nil && len(b) == 0 {
+		err = errors.New("it was empty")
+	}
+	if err != nil {
+		e.Args = append(e.Args, harness.Arg{Key: "error", Value: harness.Text(err.Error())})
+		t.rec.emit(e)
+		return "", false
+	}
+	if len(b) > maxLeaks { // what is left shows less, and nothing that is not so
+		b = b[:bytes.LastIndex(b[:maxLeaks], []byte("\n\n"))+1]
+	}
+	e.Text = strings.ToValidUTF8(string(b), "\uFFFD")
+	t.rec.emit(e)
+	return e.Text, true
+}
+
+// ask asks the agent in the service.
+func (t *trail) ask(ctx context.Context, question string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	a, err := t.in.Agent(harness.Service)
 	if err != nil {
-		return "", false
+		return nil, err
 	}
-	b, err := a.Ask(ctx, "leaks")
-	if err != nil || len(b) > maxLeaks {
-		return "", false
-	}
-	text = strings.ToValidUTF8(string(b), "\uFFFD")
-	t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Leaks, Args: census.Args(when, t.round), Text: text})
-	return text, true
+	return a.Ask(ctx, question)
 }
 
 // pressing reports whether another round is to be played at once: what grows is not yet more

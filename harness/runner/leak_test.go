@@ -85,6 +85,8 @@ func TestCaseThatLeavesSomethingIsPlayedAgain(t *testing.T) {
 		{"a pool fills later", "chan receive", func(n int) int { return min(n, 3) }, 1, "", "start1=0 end1=2 leaks reset end2=3 leaks reset end3=3"},
 		{"a leak", "chan receive", func(n int) int { return n }, 1, "",
 			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*37 end41=82 leaks late41=82 leaks"},
+		{"a leak that no dump holds", "chan receive", func(n int) int { return 5_000 * n }, 1, "",
+			"start1=0 end1=10000 leaks reset end2=20000 leaks reset end3=30000 leaks reset end4=40000 leaks late4=40000 leaks"},
 		{"shards that are begun one by one", "chan receive", func(n int) int { return min(n, 64) }, 1, "",
 			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*36 end40=64 leaks"},
 		{"a pool that fills slowly", "chan receive", func(n int) int { return min(n, 12) }, 1, "",
@@ -111,6 +113,29 @@ func TestCaseThatLeavesSomethingIsPlayedAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDumpThatFailsIsTold holds that a record tells where growth could not be looked into.
+func TestDumpThatFailsIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := leaving("chan receive", func(n int) int { return n })
+		answer := s.Answer
+		s.Answer = func(life *harnesstest.Life, question string) string {
+			if question == "leaks" {
+				return ""
+			}
+			return answer(life, question)
+		}
+		rec, _, err := play(t, t.Context(), s, runner.Options{Growth: 1}, "a get *2\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := rec.Events[len(rec.Events)-1]
+		if last.Name != census.Leaks || last.Args.Text("error") == "" {
+			t.Errorf("got %s, the last %+v", samples(rec), last)
+		}
+	})
 }
 
 func TestWhatEndsInTimeIsNoGrowth(t *testing.T) {
