@@ -194,13 +194,15 @@ func Grown(before, now map[Key]int) map[Key]int {
 
 // Kept returns how much more of something a healthy service may come to keep for so many
 // callers at once, be it one by one, round after round. A call may use two connections at the
-// same time, and a pool keeps what it was once asked for. Of goroutines and files there may be
-// one for each shard, tenant or client, begun when that is first met: 64 are a common bound.
+// same time, a pool keeps what it was once asked for, and some open all eight that they
+// may have before they use one again. Of goroutines and files there may be one for each
+// shard, tenant or client, begun when that is first met: 64 are a common bound.
 func Kept(k Key, callers int) int {
+	bound := 8
 	if k.Sort == Goroutine || k.Sort == File && k.Name != "socket" {
-		return max(2*callers, 64)
+		bound = 64
 	}
-	return 2 * callers
+	return max(2*callers, bound)
 }
 
 // What has grown is given some time to end by itself: long where it may wait with a

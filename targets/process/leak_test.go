@@ -74,6 +74,7 @@ func TestLeaksAreToldFromPools(t *testing.T) {
 		{name: "workers", steps: "a workers *3 &\nb workers *3 &\nc workers *3 &\nd workers *3", golden: []string{"goroutine-leak/innocent", "goroutine-growth/innocent"}},
 		{name: "shard", golden: []string{"goroutine-growth/innocent"}},
 		{name: "segment", golden: []string{"file-leak/innocent"}},
+		{name: "spread", golden: []string{"connection-leak/innocent"}},
 		{name: "flusher", steps: "a flusher &\nb flusher", golden: []string{"goroutine-growth/innocent"}},
 		{name: "query", steps: "a query *3 &\nb query *3 &\nc query *3 &\nd query *3", golden: []string{"connection-leak/innocent", "file-leak/innocent", "pool/innocent", "heap-growth/innocent"}},
 		{name: "keepalive", steps: "a keepalive *3 &\nb keepalive *3 &\nc keepalive *3", golden: []string{"file-leak/innocent", "connection-leak/innocent"}},

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"io"
 	"log"
@@ -31,7 +32,7 @@ func main() {
 		"/workers": s.workers, "/flusher": s.flusher, "/query": s.query, "/bounded": s.bounded,
 		"/keepalive": s.keepalive, "/timer": s.timer, "/reserve": s.reserve, "/once": s.singleton,
 		"/retain": s.retain, "/note": s.note, "/index": s.index, "/page": s.page, "/buffer": s.buffer,
-		"/shard": s.shard, "/segment": s.segment, "/hold": s.hold, "/one": s.one, "/slow": s.slow,
+		"/shard": s.shard, "/segment": s.segment, "/spread": s.spread, "/hold": s.hold, "/one": s.one, "/slow": s.slow,
 	} {
 		http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if err := f(r.Context()); err != nil {
@@ -64,6 +65,7 @@ type service struct {
 
 	shards   []chan func()
 	segments []*os.File
+	ring     []driver.Conn
 
 	stuck sync.Mutex // never given back
 }
@@ -343,6 +345,22 @@ func (s *service) segment(context.Context) error {
 		s.segments = append(s.segments, f)
 	}
 	return nil
+}
+
+// spread asks over one of eight connections after another.
+func (s *service) spread(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ring) < 8 {
+		c, err := connector{s.cache}.Connect(ctx)
+		if err != nil {
+			return err
+		}
+		s.ring = append(s.ring, c)
+	}
+	s.next++
+	_, err := stmt{s.ring[s.next%len(s.ring)].(*conn), "PING"}.Query(nil)
+	return err
 }
 
 // query uses a connection of the pool and gives it back.
