@@ -95,7 +95,10 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 		if err := p.run(ctx); err != nil {
 			return err
 		}
-		if !t.more(ctx) {
+		began := time.Now()
+		more := t.more(ctx)
+		s.cost.Look += time.Since(began)
+		if !more {
 			return ctx.Err() // what was cut short has not shown that nothing stays
 		}
 		rec.emit(harness.Event{Kind: harness.Reset, Step: -1})

@@ -170,6 +170,7 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		var memory runner.Memory
+		var took time.Duration
 		rounds := func(s *harnesstest.Service, cases int) (out []int) {
 			session, err := runner.Open(t.Context(), s.Target(), nil, runner.Options{Memory: &memory})
 			if err != nil {
@@ -182,6 +183,7 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 				}
 				out = append(out, rec.Count(harness.Reset)+1)
 			}
+			took = session.Cost().Look
 			if _, err := session.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -205,6 +207,9 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 		}
 		if followed != 3 {
 			t.Errorf("a leak was followed %d times: %v", followed, got)
+		}
+		if took < 3*census.LongLook || took > 4*census.LongLook {
+			t.Errorf("looking at it took %v", took)
 		}
 	})
 }

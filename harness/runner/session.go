@@ -32,11 +32,12 @@ type Options struct {
 // Cost is where the time of a session went.
 type Cost struct {
 	Start, Reset, Play, Quiesce time.Duration
+	Look                        time.Duration // at what a case has left behind
 }
 
 // Add adds up two costs.
 func (c Cost) Add(d Cost) Cost {
-	return Cost{c.Start + d.Start, c.Reset + d.Reset, c.Play + d.Play, c.Quiesce + d.Quiesce}
+	return Cost{c.Start + d.Start, c.Reset + d.Reset, c.Play + d.Play, c.Quiesce + d.Quiesce, c.Look + d.Look}
 }
 
 // Session is one epoch: a running instance of a target, and the tap on what it emits.
