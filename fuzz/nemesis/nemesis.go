@@ -204,6 +204,7 @@ func Under(ctx context.Context, w harness.World, a Aim, seed uint64, do func(con
 				continue
 			}
 			healed := heal(ctx, inj)
+			acted = acted || inj.Acted() > 0 // it may have found something just then
 			var next harness.Injection
 			if err == nil && healed == nil {
 				next, err = inject()
@@ -214,7 +215,7 @@ func Under(ctx context.Context, w harness.World, a Aim, seed uint64, do func(con
 			inj = next
 		case doing := <-done:
 			err := heal(ctx, inj)
-			return inj.Acted() > 0, errors.Join(doing, err)
+			return acted || inj.Acted() > 0, errors.Join(doing, err)
 		}
 	}
 }

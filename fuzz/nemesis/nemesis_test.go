@@ -172,3 +172,21 @@ func TestUnderWithoutEffect(t *testing.T) {
 		t.Error("a fault that cannot be injected: no error")
 	}
 }
+
+// TestFaultThatActsLateHasActed has a fault that finds something to act on just before it is
+// healed to make room for the next.
+func TestFaultThatActsLateHasActed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fault{}
+		f.acts = func(n int64) bool { return n == 1 && f.healed.Load() > 0 }
+		aim := Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[0]
+		acted, err := Under(t.Context(), nil, aim, 1, func(context.Context) error {
+			time.Sleep(3 * again)
+			return nil
+		})
+		if !acted || err != nil || f.injected.Load() < 2 || f.healed.Load() != f.injected.Load() {
+			t.Errorf("acted %v, %v; injected %d, healed %d", acted, err, f.injected.Load(), f.healed.Load())
+		}
+	})
+}
