@@ -113,8 +113,9 @@ type column struct {
 	mode
 }
 
-// columns returns every environment with every mode.
-func (f benchFlags) columns() ([]column, error) {
+// columns returns every environment with every mode, and refuses those that the description
+// cannot have.
+func (f benchFlags) columns(path string) ([]column, error) {
 	ms, err := only(modes(), f.modes, func(m mode) string { return m.name })
 	if err != nil {
 		return nil, usagef("--modes: %w", err)
@@ -130,7 +131,10 @@ func (f benchFlags) columns() ([]column, error) {
 		case slices.Contains(spec.LinkEngines(), name):
 			set.engine = name
 		case name != "":
-			set.provide = []string{name}
+			set.provide = append(slices.Clone(set.provide), name)
+		}
+		if _, err := set.prepare(path, map[string]string{}); err != nil {
+			return nil, err
 		}
 		for _, m := range ms {
 			head := name
@@ -152,7 +156,7 @@ func (f benchFlags) run(ctx context.Context, path string, stdout, stderr io.Writ
 	if err != nil {
 		return usagef("--bugs: %w", err)
 	}
-	columns, err := f.columns()
+	columns, err := f.columns(path)
 	if err != nil {
 		return err
 	}

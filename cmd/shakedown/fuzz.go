@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shakedown-go/shakedown/fuzz/engine"
-	"github.com/shakedown-go/shakedown/fuzz/gofuzz"
 	"github.com/shakedown-go/shakedown/fuzz/nemesis"
 	"github.com/shakedown-go/shakedown/harness/report"
 	"github.com/shakedown-go/shakedown/harness/store"
@@ -129,9 +128,8 @@ func (f fuzzFlags) run(ctx context.Context, path string, stdout, stderr io.Write
 // mistaken says whose mistake an error is: a package that does not compile is its author's.
 func mistaken(err error) error {
 	var bad *function.Error
-	var words *gofuzz.Error
 	var rung *process.RungError
-	if errors.As(err, &bad) || errors.As(err, &words) || errors.As(err, &rung) {
+	if errors.As(err, &bad) || errors.As(err, &rung) {
 		return usage{err}
 	}
 	return err

@@ -84,8 +84,14 @@ func (l *fuzzLab) campaign(ctx context.Context) error {
 // hunt fuzzes one function and proves what it fails on.
 func (l *fuzzLab) hunt(ctx context.Context, fn function.Func, budget time.Duration) error {
 	row := &fuzzRow{Func: fn.Name, Sort: fn.Sort}
-	h := &hunting{lab: l, fn: fn, row: row, name: fn.Name + " (" + string(fn.Sort) + ")"}
+	h := &hunting{lab: l, fn: fn, row: row, name: fn.Name + " (" + string(fn.Sort) + ")", quiet: func(do func()) { do() }}
 	fuzz, err := h.build(ctx)
+	var words *gofuzz.Error
+	if errors.As(err, &words) && ctx.Err() == nil { // the module's own build has compiled it
+		row.Blocked = "it cannot be built for go-fuzz: " + words.Error()
+		l.rows = append(l.rows, row)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -100,7 +106,7 @@ func (l *fuzzLab) hunt(ctx context.Context, fn function.Func, budget time.Durati
 	var broken error // a fault that could not be healed
 	if len(l.aims) > 0 {
 		n := &nemesis.Nemesis{Aims: l.aims, World: l.around, Seed: l.seed}
-		h.during = n.Last
+		h.during, h.quiet = n.Last, n.Quiet
 		disturbing.Go(func() {
 			if broken = n.Run(fuzzing); broken != nil {
 				cancel()
@@ -140,6 +146,7 @@ type hunting struct {
 	name     string
 	began    time.Time
 	during   func() string // nil where no faults are injected
+	quiet    func(func())  // does something while no fault is in force
 	suspects []*suspect
 }
 
@@ -231,18 +238,22 @@ func (h *hunting) tick(s engine.Stats) {
 func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 	l := h.lab
 	h.row.Crashers++
+	during := ""
+	if h.during != nil {
+		during = h.during()
+	}
 	found := function.Judge(l.pkg, h.fn, texts(c.Input), c.Output)
 	if h.fn.Sort == function.Native && !slices.ContainsFunc(found, spoken) {
 		// The engine does not pass on what a worker said that died. A replay is quick.
 		found = nil
-		if p, err := l.play(ctx, h.fn, c.Input, way{Race: l.race, Calls: 1}); err == nil {
-			found = p.found
-		}
+		h.quiet(func() {
+			p, err := l.play(ctx, h.fn, c.Input, way{Race: l.race, Calls: 1})
+			if found = p.found; err != nil && ctx.Err() == nil {
+				h.row.Notes = append(h.row.Notes, "a crasher was not replayed: "+err.Error())
+			}
+		})
 	}
-	s := &suspect{Func: h.fn.Name, Seen: 1, fn: h.fn, inputs: []engine.Input{c.Input}, at: l.spent + time.Since(h.began)}
-	if h.during != nil {
-		s.during = h.during()
-	}
+	s := &suspect{Func: h.fn.Name, Seen: 1, fn: h.fn, inputs: []engine.Input{c.Input}, at: l.spent + time.Since(h.began), during: during}
 	if len(found) > 0 {
 		s.found = found[0]
 	}

@@ -27,7 +27,7 @@ type fuzzBug struct {
 	Way       way           `json:"way"`
 	Shown     int           `json:"shown"` // of Replays
 	Replays   int           `json:"replays"`
-	Other     *count        `json:"other,omitempty"` // in the build with the race detector where Way is without, and the other way round
+	Other     *count        `json:"other,omitempty"` // without the fault of Way, or else in the build with the race detector where Way is without, and the other way round
 	Minimal   bool          `json:"minimal"`
 	Size      int           `json:"size"`  // bytes of the input
 	First     int           `json:"first"` // of the one that the engine reported
@@ -155,7 +155,8 @@ type prover struct {
 	ctx     context.Context // ends when the time for the proof is up
 	want    string          // the signature; "" takes any
 	replays int
-	last    played // the last that showed it
+	last    played                                                                  // the last that showed it
+	play    func(context.Context, function.Func, engine.Input, way) (played, error) // the lab's
 }
 
 // prove shows a suspect again, makes its input small, and counts how often that shows it.
@@ -166,7 +167,7 @@ func (l *fuzzLab) prove(ctx context.Context, s *suspect, row *fuzzRow) error {
 	}
 	proving, cancel := context.WithTimeout(ctx, l.triage)
 	defer cancel()
-	p := &prover{lab: l, s: s, ctx: proving, want: s.Signature}
+	p := &prover{lab: l, s: s, play: l.play, ctx: proving, want: s.Signature}
 	b, err := p.show()
 	if err == nil && b != nil {
 		err = p.refine(b)
@@ -219,7 +220,11 @@ func (p *prover) show() (*fuzzBug, error) {
 					return nil, err
 				}
 				if ok {
-					return p.bug(in, a.way), nil
+					w := a.way
+					if !p.last.acted { // chance showed it, and not the fault
+						w.Needs = ""
+					}
+					return p.bug(in, w), nil
 				}
 			}
 		}
@@ -254,7 +259,7 @@ func (p *prover) shows(in engine.Input, w way) (bool, error) {
 	if err := p.ctx.Err(); err != nil {
 		return false, err
 	}
-	got, err := p.lab.play(p.ctx, p.s.fn, in, w)
+	got, err := p.play(p.ctx, p.s.fn, in, w)
 	if err != nil {
 		return false, err
 	}
@@ -301,18 +306,22 @@ func (p *prover) refine(b *fuzzBug) error {
 	})
 	b.Minimal = done
 	if small.Name() != b.input.Name() {
-		b.input, b.Size = small, small.Size()
+		b.input, b.Size, b.Shown, b.Replays = small, small.Size(), 1, 1
 		if failure == nil {
 			failure = p.measure(b, b.Way, &b.Shown, &b.Replays)
-		} else {
-			b.Shown, b.Replays = 1, 1
 		}
 	}
-	if failure != nil || b.Way.Needs != "" || b.Detector == "race" || p.lab.raceless != "" { // only one build can show it
+	w := way{Race: !b.Way.Race, Calls: b.Way.Calls}
+	switch {
+	case failure != nil:
 		return failure
+	case b.Way.Needs != "": // a few replays did not show it without: that may have been chance
+		w.Race = b.Way.Race
+	case b.Detector == "race" || p.lab.raceless != "": // only one build can show it
+		return nil
 	}
 	other := count{}
-	err := p.measure(b, way{Race: !b.Way.Race, Calls: b.Way.Calls}, &other.Shown, &other.Replays)
+	err := p.measure(b, w, &other.Shown, &other.Replays)
 	if other.Replays > 0 {
 		b.Other = &other
 	}
@@ -386,20 +395,24 @@ func (b *fuzzBug) size() string {
 // proof says how often a bug was shown, and in which builds.
 func (b *fuzzBug) proof() string {
 	with := map[bool]string{true: "with -race", false: "without -race"}
-	out := fmt.Sprintf("shown %d of %d times %s", b.Shown, b.Replays, with[b.Way.Race])
+	out, other := fmt.Sprintf("shown %d of %d times %s", b.Shown, b.Replays, with[b.Way.Race]), with[!b.Way.Race]
+	if b.Way.Needs != "" {
+		other = "without the fault"
+	}
 	if b.Other != nil {
-		out += fmt.Sprintf(", %d of %d %s", b.Other.Shown, b.Other.Replays, with[!b.Way.Race])
+		out += fmt.Sprintf(", %d of %d %s", b.Other.Shown, b.Other.Replays, other)
 	}
 	return out
 }
 
-// needs says what a bug needs beside its input.
+// needs says what a bug needs beside its input. What was shown without the fault, too, does
+// not need it.
 func (b *fuzzBug) needs() string {
 	parts := []string{"1 call"}
 	if b.Way.Calls > 1 {
 		parts[0] = fmt.Sprintf("up to %d calls in one process", b.Way.Calls)
 	}
-	if b.Way.Needs != "" {
+	if b.Way.Needs != "" && (b.Other == nil || b.Other.Shown == 0) {
 		return "needs " + strings.Join(append(parts, b.Way.Needs), ", ")
 	}
 	return "needs " + strings.Join(append(parts, "no fault"), ", ")
@@ -450,14 +463,57 @@ func files(in engine.Input, about any, lines []string) map[string][]byte {
 	return out
 }
 
+// call is an input as a function takes it.
+type call struct {
+	fn function.Func
+	in engine.Input
+}
+
+// taking returns the functions that take an input: a package may have one of each sort of
+// the same name.
+func (l *fuzzLab) taking(in engine.Input) ([]call, error) {
+	var out []call
+	for _, fn := range l.funcs {
+		as, ok := in, fn.Sort == function.Native
+		if _, own := in.Own(); !own && fn.Types != "" { // else its types are hidden
+			as, ok = in.As(fn.Types)
+		}
+		if ok {
+			out = append(out, call{fn, as})
+		}
+	}
+	if len(out) == 0 {
+		fn, is := l.funcs[0], in.Types()
+		if _, own := in.Own(); own {
+			is = "one that only a native function has"
+		}
+		return nil, usagef("%s: %s takes %s, and this is %s", l.fuzzFlags.replay, fn.Name, fn.Types, is)
+	}
+	return out, nil
+}
+
+// ran says whether a replay has run its input: one that a function does not take, or has
+// not, says nothing about it.
+func (c call) ran(p played) error {
+	own, _ := c.in.Own()
+	run := own == ""
+	for _, e := range p.rec.Events {
+		if _, why, ok := strings.Cut(e.Text, `/shakedown": `); ok && strings.Contains(why, " in corpus entry: ") {
+			return fmt.Errorf("%s does not take it: %s", c.fn.Name, why)
+		}
+		run = run || strings.HasSuffix(e.Text, c.fn.Name+"/"+own)
+	}
+	if !run && len(p.found) == 0 {
+		return fmt.Errorf("%s has no input %s of its own", c.fn.Name, own)
+	}
+	return nil
+}
+
 // replay runs one input again and says how often it shows what.
 func (l *fuzzLab) replay(ctx context.Context, in engine.Input) error {
-	var fn function.Func
-	for _, f := range l.funcs {
-		fn = f
-	}
-	if _, ok := in.Raw(); !ok && fn.Sort == function.GoFuzz {
-		return usagef("%s: %s takes one []byte, and this is another input", l.fuzzFlags.replay, fn.Name)
+	calls, err := l.taking(in)
+	if err != nil {
+		return err
 	}
 	if l.under != "" {
 		if _, err := nemesis.Parse(l.under, l.aims); err != nil {
@@ -467,23 +523,29 @@ func (l *fuzzLab) replay(ctx context.Context, in engine.Input) error {
 	shown := map[string]int{}
 	idle := 0
 	for i := range l.times {
-		p, err := l.play(ctx, fn, in, way{Race: l.race, Calls: l.calls, Needs: l.under})
-		if ctx.Err() != nil {
-			fmt.Fprintf(l.stdout, "interrupted after %d of %d replays\n", i, l.times)
-			return verdict(gate.Inconclusive)
-		}
-		if err != nil {
-			return fmt.Errorf("replay %d of %d: %w", i+1, l.times, mistaken(err))
-		}
-		if l.under != "" && !p.acted {
-			idle++
-		}
-		found := map[string]bool{}
-		for _, f := range p.found {
-			if shown[f.Signature] == 0 && !found[f.Signature] {
-				fmt.Fprintf(l.stdout, "%s\n%s\n", report.Clean(f.Title), report.Clean(f.Detail))
+		found, acted := map[string]bool{}, false
+		for _, c := range calls {
+			p, err := l.play(ctx, c.fn, c.in, way{Race: l.race, Calls: l.calls, Needs: l.under})
+			if ctx.Err() != nil {
+				fmt.Fprintf(l.stdout, "interrupted after %d of %d replays\n", i, l.times)
+				return verdict(gate.Inconclusive)
 			}
-			found[f.Signature] = true
+			if err != nil {
+				return fmt.Errorf("replay %d of %d: %w", i+1, l.times, mistaken(err))
+			}
+			if err := c.ran(p); err != nil {
+				return usagef("%s: %w", l.fuzzFlags.replay, err)
+			}
+			acted = acted || p.acted
+			for _, f := range p.found {
+				if shown[f.Signature] == 0 && !found[f.Signature] {
+					fmt.Fprintf(l.stdout, "%s\n%s\n", report.Clean(f.Title), report.Clean(f.Detail))
+				}
+				found[f.Signature] = true
+			}
+		}
+		if l.under != "" && !acted {
+			idle++
 		}
 		for s := range found {
 			shown[s]++

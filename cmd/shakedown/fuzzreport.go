@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shakedown-go/shakedown/fuzz/nemesis"
+	"github.com/shakedown-go/shakedown/harness/campaign"
 	"github.com/shakedown-go/shakedown/harness/gate"
 	"github.com/shakedown-go/shakedown/harness/report"
 )
@@ -36,7 +37,7 @@ func (l *fuzzLab) conclude(ctx context.Context, failure error) error {
 		return errors.Join(failure, fmt.Errorf("results: %w", err))
 	}
 	if v != gate.Pass {
-		return errors.Join(verdict(v))
+		return verdict(v)
 	}
 	return nil
 }
@@ -53,6 +54,7 @@ func (l *fuzzLab) judge(stopped bool, failure error) (gate.Verdict, []string) {
 	}
 	for _, r := range l.rows {
 		switch {
+		case r.Execs == 0 && r.Blocked != "": // that is why
 		case r.Execs == 0:
 			say("%s was executed with no input: the budget is too small, or the engine could not begin", r.Func)
 		case r.Grown == 0 && r.Seeds == 0:
@@ -66,14 +68,8 @@ func (l *fuzzLab) judge(stopped bool, failure error) (gate.Verdict, []string) {
 		say("%s: %s", s.name(), s.doubt())
 	}
 	for _, a := range l.aims {
-		switch t := l.tallies[a.String()]; {
-		case t.Acted > 0:
-		case t.Injected == 0:
-			say("%s was never tried", a)
-		case t.Failed == t.Injected:
-			say("%s could not be injected: 0 of %d: %s", a, t.Injected, t.Why)
-		default:
-			say("%s never took effect: 0 of %d", a, t.Injected)
+		if doubt := l.tally(a).Doubt(); doubt != "" {
+			say("%s %s", a, doubt)
 		}
 	}
 	switch {
@@ -85,6 +81,12 @@ func (l *fuzzLab) judge(stopped bool, failure error) (gate.Verdict, []string) {
 		return gate.Inconclusive, why
 	}
 	return gate.Pass, nil
+}
+
+// tally is what became of a fault, to be judged as it is in a campaign against a service.
+func (l *fuzzLab) tally(a nemesis.Aim) campaign.Tally {
+	t := l.tallies[a.String()]
+	return campaign.Tally{Injected: t.Injected, Acted: t.Acted, Failed: t.Failed, Why: t.Why, Chance: a.Fault.Chance}
 }
 
 // table prints what fuzzing came to.
@@ -105,11 +107,7 @@ func (l *fuzzLab) table(v gate.Verdict, why []string) {
 	}
 	head = "faults"
 	for _, a := range l.aims {
-		tally := l.tallies[a.String()]
-		line := fmt.Sprintf("%s: took effect %d of %d times", a, tally.Acted, tally.Injected)
-		if tally.Failed > 0 {
-			line += fmt.Sprintf(", could not be injected %d times: %s", tally.Failed, tally.Why)
-		}
+		line := fmt.Sprintf("%s: %s", a, l.tally(a))
 		fmt.Fprintf(t, "%s\t%s\n", head, report.Clean(strings.ReplaceAll(line, "\n", " ")))
 		head = ""
 	}

@@ -18,8 +18,9 @@ var Slice = &harness.Fault{
 	Params: []harness.Param{
 		onLink,
 		direction("down", "up", "both"),
-		{Name: "size", Doc: "bytes of a piece at most", Default: "16", Domain: harness.Ints(1, 1<<12)},
-		{Name: "gap", Doc: "between two pieces", Default: "1ms", Domain: harness.Durations(0, 20*time.Millisecond)},
+		// The shortest replies are of four or five bytes.
+		{Name: "size", Doc: "bytes of a piece at most", Default: "4", Domain: harness.Ints(1, 1<<12)},
+		{Name: "gap", Doc: "between two pieces", Default: "200us", Domain: harness.Durations(0, 20*time.Millisecond)},
 	},
 	Inject: slice,
 }

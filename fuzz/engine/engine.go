@@ -16,8 +16,8 @@ type Program struct {
 	Dir  string
 }
 
-// Run runs a program to its end, and hands over each line that it prints, from several
-// goroutines. When ctx ends, the program and all that it started are ended first; the
+// Run runs a program to its end, and hands over each line that it prints, one at a time and
+// from several goroutines. When ctx ends, the program and all that it started are ended first; the
 // error is then nil, too: it says only that the program could not be run.
 type Run func(ctx context.Context, p Program, line func(text string)) (code int, err error)
 

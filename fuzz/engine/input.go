@@ -146,8 +146,8 @@ func format(v any) string {
 	return fmt.Sprintf("%T(%v)", v, v)
 }
 
-// IsText reports whether a file is one of the go command's.
-func IsText(file []byte) bool { return bytes.HasPrefix(file, []byte(version)) }
+// isText reports whether a file is one of the go command's.
+func isText(file []byte) bool { return bytes.HasPrefix(file, []byte(version)) }
 
 // Parse reads a file of the go command's.
 func Parse(file []byte) (Input, error) {
@@ -332,7 +332,7 @@ func Read(path string) (Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !IsText(b) {
+	if !isText(b) {
 		return Input{b}, nil
 	}
 	in, err := Parse(b)

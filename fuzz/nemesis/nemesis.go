@@ -41,21 +41,8 @@ func (a Aim) String() string {
 func Aims(faults []*harness.Fault, t *harness.Target) []Aim {
 	var out []Aim
 	for _, f := range faults {
-		aims := []Aim{{Fault: f}}
-		for _, p := range f.Params {
-			if p.Of == harness.OfNothing {
-				continue
-			}
-			var next []Aim
-			for _, a := range aims {
-				for _, name := range p.Of.Names(t) {
-					next = append(next, Aim{f, append(slices.Clone(a.Args), harness.Arg{Key: p.Name, Value: harness.Text(name)})})
-				}
-			}
-			aims = next
-		}
-		if t.Caps.Has(f.Needs) {
-			out = append(out, aims...)
+		for _, args := range f.Aims(t) {
+			out = append(out, Aim{f, args})
 		}
 	}
 	return out
@@ -89,6 +76,8 @@ type Nemesis struct {
 	Aims  []Aim
 	World harness.World
 	Seed  uint64
+
+	turn sync.Mutex // held while a fault is in force, or while none may be
 
 	mu      sync.Mutex // guards the rest
 	tallies map[string]Tally
@@ -132,7 +121,16 @@ func (n *Nemesis) Run(ctx context.Context) error {
 	return nil
 }
 
+// Quiet does something while no fault is in force. One that is runs out before.
+func (n *Nemesis) Quiet(do func()) {
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	do()
+}
+
 func (n *Nemesis) once(ctx context.Context, a Aim, d time.Duration, rng *rand.Rand) error {
+	n.turn.Lock()
+	defer n.turn.Unlock()
 	args := slices.Clone(a.Args)
 	for _, p := range a.Fault.Params {
 		if p.Domain != nil && rng.IntN(2) == 0 { // else its default
@@ -202,10 +200,11 @@ func Under(ctx context.Context, w harness.World, a Aim, seed uint64, do func(con
 	for {
 		select {
 		case <-t.C:
-			if inj.Acted == nil || inj.Acted() > 0 {
+			if inj.Acted() > 0 {
 				continue
 			}
 			healed := heal(ctx, inj)
+			acted = acted || inj.Acted() > 0 // it may have found something just then
 			var next harness.Injection
 			if err == nil && healed == nil {
 				next, err = inject()
@@ -216,7 +215,7 @@ func Under(ctx context.Context, w harness.World, a Aim, seed uint64, do func(con
 			inj = next
 		case doing := <-done:
 			err := heal(ctx, inj)
-			return inj.Acted() > 0, errors.Join(doing, err)
+			return acted || inj.Acted() > 0, errors.Join(doing, err)
 		}
 	}
 }

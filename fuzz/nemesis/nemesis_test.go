@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -94,6 +96,44 @@ func TestNemesisTriesAllAndHealsAll(t *testing.T) {
 	})
 }
 
+func TestQuietIsWithoutFaults(t *testing.T) {
+	t.Parallel()
+	f := &fault{acts: func(int64) bool { return true }}
+	aim := Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[0]
+	n := &Nemesis{}
+	rng := rand.New(rand.NewPCG(1, 1))
+	var running sync.WaitGroup
+	start := func(ctx context.Context) { running.Go(func() { n.once(ctx, aim, time.Minute, rng) }) }
+	quiet := func(do func()) {
+		n.Quiet(func() {
+			before := f.injected.Load()
+			if before != f.healed.Load() {
+				t.Error("a fault is in force")
+			}
+			do()
+			for range 100 {
+				runtime.Gosched()
+			}
+			if f.injected.Load() != before {
+				t.Error("a fault was injected")
+			}
+		})
+	}
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		start(ctx)
+		for f.injected.Load() == f.healed.Load() {
+			runtime.Gosched()
+		}
+		running.Go(func() { quiet(func() {}) })
+		runtime.Gosched()
+		cancel()
+		running.Wait()
+		quiet(func() { start(ctx) }) // it is over at once, but not before this is
+		running.Wait()
+	}
+}
+
 func TestAFaultThatCannotBeHealedEndsIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -131,4 +171,22 @@ func TestUnderWithoutEffect(t *testing.T) {
 	if _, err := Under(t.Context(), nil, aims[1], 1, func(context.Context) error { t.Error("it was done"); return nil }); err == nil {
 		t.Error("a fault that cannot be injected: no error")
 	}
+}
+
+// TestFaultThatActsLateHasActed has a fault that finds something to act on just before it is
+// healed to make room for the next.
+func TestFaultThatActsLateHasActed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fault{}
+		f.acts = func(n int64) bool { return n == 1 && f.healed.Load() > 0 }
+		aim := Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[0]
+		acted, err := Under(t.Context(), nil, aim, 1, func(context.Context) error {
+			time.Sleep(3 * again)
+			return nil
+		})
+		if !acted || err != nil || f.injected.Load() < 2 || f.healed.Load() != f.injected.Load() {
+			t.Errorf("acted %v, %v; injected %d, healed %d", acted, err, f.injected.Load(), f.healed.Load())
+		}
+	})
 }

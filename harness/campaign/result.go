@@ -2,6 +2,7 @@ package campaign
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -60,6 +61,34 @@ type Tally struct {
 	Failed   int    `json:"failed,omitempty"`
 	Why      string `json:"why,omitempty"`    // it failed first
 	Chance   bool   `json:"chance,omitempty"` // the fault may find nothing to act on
+}
+
+// String says what became of a fault.
+func (t Tally) String() string {
+	line := fmt.Sprintf("took effect %d of %d times", t.Acted, t.Injected)
+	if n := t.Injected - t.Failed; t.Chance && t.Acted == 0 && n > 0 {
+		line = fmt.Sprintf("found nothing to act on, %d times", n)
+	}
+	if t.Failed > 0 {
+		line += fmt.Sprintf(", could not be injected %d times: %s", t.Failed, t.Why)
+	}
+	return line
+}
+
+// Doubt says why nothing can be claimed of a target under the fault; "" where there is no
+// doubt.
+func (t Tally) Doubt() string {
+	switch {
+	case t.Acted > 0:
+		return ""
+	case t.Injected == 0:
+		return "was never tried"
+	case t.Failed == t.Injected:
+		return fmt.Sprintf("could not be injected: 0 of %d: %s", t.Injected, t.Why)
+	case t.Chance: // nothing is claimed: String says that it found nothing
+		return ""
+	}
+	return fmt.Sprintf("never took effect: 0 of %d", t.Injected)
 }
 
 // Checks is what a detector has looked at over a campaign.

@@ -124,10 +124,10 @@ type Key struct {
 var Heap = Key{Sort: Memory}
 
 // The bounds of growth of the heap, in KiB. Every round must leave more behind than garbage
-// and buffers make it vary, and all of them more than a cache may hold.
+// and buffers make it vary, and all of them more than a cache commonly holds.
 const (
 	HeapRound = 128
-	HeapTotal = 16 << 10
+	HeapTotal = 64 << 10
 )
 
 // Of returns the key of a goroutine on a dump.
@@ -203,10 +203,18 @@ func Grown(before, now map[Key]int) map[Key]int {
 	return out
 }
 
-// Kept returns how much more of one sort a healthy service may come to keep for so many
-// callers at once, be it one by one, round after round: a call may use two connections or
-// workers at the same time, and a pool keeps what it was once asked for.
-func Kept(callers int) int { return 2 * callers }
+// Kept returns how much more of something a healthy service may come to keep for so many
+// callers at once, be it one by one, round after round. A call may use two connections at the
+// same time, a pool keeps what it was once asked for, and some open all eight that they
+// may have before they use one again. Of goroutines and files there may be one for each
+// shard, tenant or client, begun when that is first met: 64 are a common bound.
+func Kept(k Key, callers int) int {
+	bound := 8
+	if k.Sort == Goroutine || k.Sort == File && k.Name != "socket" {
+		bound = 64
+	}
+	return max(2*callers, bound)
+}
 
 // What has grown is given some time to end by itself: long where it may wait with a
 // timeout, short where nothing but another goroutine can end the wait.

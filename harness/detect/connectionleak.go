@@ -9,7 +9,8 @@ import (
 
 // ConnectionLeak finds connections to a dependency that calls open and nobody gives back. A
 // pool has what it needs after a round or two, and a connection that a fault has broken is
-// replaced; so it asks for what FileLeak asks for. A service without dependencies has none to leak.
+// replaced; so it asks for what FileLeak asks for, of sockets. A service without dependencies has
+// none to leak.
 var ConnectionLeak = &harness.Detector{
 	Name:    "connection-leak",
 	Doc:     "connections to a dependency stay open, more with every round of the same calls",

@@ -187,6 +187,27 @@ func TestRecordThatIsNotWholeIsNoPass(t *testing.T) {
 	}
 }
 
+// TestGrowthThatWasNotLookedIntoIsNotChecked has a census after a round in which something
+// has grown, and no stacks that say what.
+func TestGrowthThatWasNotLookedIntoIsNotChecked(t *testing.T) {
+	t.Parallel()
+	rec := &harness.Record{Build: harness.Build{Caps: everything}}
+	for i, e := range []harness.Event{
+		census.Census{PID: 7}.Event(census.Start, 1),
+		{Kind: harness.OK, Lane: "a", Name: "get"},
+		census.Census{PID: 7, Files: map[string]int{"socket": 9}, Goroutines: []census.Group{{Root: "f", IDs: []int64{1, 2, 3}}}}.Event(census.End, 1),
+		{Kind: harness.Sample, Name: census.Leaks, Args: append(census.Args(census.End, 1), harness.Arg{Key: "error", Value: harness.Text("no answer")})},
+	} {
+		e.Seq = uint64(i + 1)
+		rec.Events = append(rec.Events, e)
+	}
+	for _, d := range []*harness.Detector{GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak, HeapGrowth} {
+		if j := d.Detect(rec); j.Checked != 0 || len(j.Findings) > 0 {
+			t.Errorf("%s: %+v", d.Name, j)
+		}
+	}
+}
+
 // TestHostileOutputIsJudgedInTime feeds much of what detectors could stumble over again and again.
 func TestHostileOutputIsJudgedInTime(t *testing.T) {
 	t.Parallel()

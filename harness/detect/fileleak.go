@@ -9,8 +9,9 @@ import (
 
 // FileLeak finds files, pipes and sockets that calls open and nobody closes. Pools and
 // caches of open files fill up and stop growing; so it is a finding only where four rounds
-// in a row of the same case, in one process, left more open each time, and they were still
-// open eight seconds after the last. Sockets that are connections on a link are ConnectionLeak's.
+// in a row of the same case, in one process, left more open each time, more than such a cache
+// may hold, and they were still open eight seconds after the last. Sockets that are connections on
+// a link are ConnectionLeak's.
 var FileLeak = &harness.Detector{
 	Name:    "file-leak",
 	Doc:     "files or sockets stay open, more with every round of the same calls",
@@ -32,7 +33,7 @@ func fileLeak(rec *harness.Record) harness.Judgement {
 		if k.Name == "socket" {
 			n -= t.onLinks(t.streak(k))
 		}
-		if n < max(t.streak(k), t.kept+1) {
+		if n < t.least(k) {
 			continue
 		}
 		add(&j, harness.Finding{

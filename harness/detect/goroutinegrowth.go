@@ -15,9 +15,9 @@ import (
 // After one case that proves nothing: pools fill, workers are started at the first use of
 // something, and a handler may leave behind what ends in a moment. So the same case is
 // played again in one process. What is bounded by the number of callers, or started
-// once, does not grow in four equal rounds in a row; at least as many goroutines as
-// there were such rounds must have stayed, and still stand where they stood when the links were
-// long healed and the callers gone.
+// once, does not grow in four equal rounds in a row; workers of shards and tenants may, but
+// have a bound. More than that must have stayed, and still stand where they stood when the
+// links were long healed and the callers gone.
 //
 // How long that must be depends on what they wait for. A lock, a channel that nobody
 // receives from or a condition has no timeout: two seconds. A channel to receive from may be
@@ -49,7 +49,7 @@ func goroutineGrowth(rec *harness.Record) harness.Judgement {
 		for _, s := range t.sorts(t.stood(t.start.Stayed(t.late.text)[k])) {
 			own := stack.Own(t.module, s.site)
 			switch patience, known := census.Patience(s.state); {
-			case len(s.gs) < max(t.streak(k), t.kept+1) || !own && s.state == "IO wait":
+			case len(s.gs) < t.least(k) || !own && s.state == "IO wait":
 			case !known:
 				if own {
 					j.Unsure = append(j.Unsure, fmt.Sprintf("goroutines that came from %s stay, more with every round of the same calls; but they wait in %s (%s), which may end by itself",

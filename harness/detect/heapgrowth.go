@@ -13,12 +13,12 @@ import (
 //
 // Caches, session stores and buffers grow with calls as well, and are meant to, up to a
 // bound that nobody outside knows. So much is asked for: the same case, played at least
-// eight times in one process, left 128 KiB or more behind in every round, 16 MiB in all,
+// eight times in one process, left 128 KiB or more behind in every round, 64 MiB in all,
 // and the later half of the rounds no less than two thirds of what the earlier half left. What
 // is smaller than that takes minutes of load to tell from a cache, and is not looked for.
 var HeapGrowth = &harness.Detector{
 	Name:    "heap-growth",
-	Doc:     "memory stays in use, 16 MiB of it after rounds of the same calls, and more with every one",
+	Doc:     "memory stays in use, 64 MiB of it after rounds of the same calls, and more with every one",
 	Needs:   harness.CapAgent,
 	Minimum: 20,
 	Repeats: census.Memory,

@@ -28,7 +28,7 @@ type trail struct {
 	late   stacks               // some seconds later; its lines are nil where there is none
 	last   map[census.Key]int   // counted with it
 	calls  int                  // that returned in all rounds
-	kept   int                  // how much more of something may be kept
+	lanes  int
 }
 
 // stacks is the stacks of all goroutines at one moment.
@@ -55,6 +55,8 @@ func trailOf(rec *harness.Record) *trail {
 		case counted && when == census.Start:
 			t = &trail{module: rec.Build.Module, start: c, counts: []map[census.Key]int{c.Counts()}, seqs: []uint64{e.Seq}}
 		case t == nil:
+		case e.Name == census.Leaks && e.Args.Text("error") != "":
+			t = nil // what had grown was not looked into
 		case counted && c.PID != t.start.PID:
 			t = nil
 		case counted && when == census.End:
@@ -75,7 +77,7 @@ func trailOf(rec *harness.Record) *trail {
 	if t == nil || len(t.counts) < 2 {
 		return nil
 	}
-	t.kept = census.Kept(len(rec.Case.Lanes()))
+	t.lanes = len(rec.Case.Lanes())
 	return t
 }
 
@@ -94,6 +96,10 @@ func (t *trail) streak(k census.Key) int {
 
 // more is how much more there is of something than before it began to grow.
 func (t *trail) more(k census.Key) int { return t.last[k] - t.counts[t.rounds()-t.streak(k)][k] }
+
+// least is how much more there must be of something for growth alone to show a leak: one for
+// each round in which it grew, and more than may be kept.
+func (t *trail) least(k census.Key) int { return max(t.streak(k), census.Kept(k, t.lanes)+1) }
 
 // growing returns what grew in at least so many rounds, in a stable order.
 func (t *trail) growing(sort string, rounds int) []census.Key {
@@ -116,7 +122,7 @@ func (t *trail) lasting(sort string) []census.Key {
 	if t.last == nil || t.late.at-t.end.at < census.LongLook {
 		return nil
 	}
-	return slices.DeleteFunc(t.growing(sort, fullRounds), func(k census.Key) bool { return t.more(k) < max(t.streak(k), t.kept+1) })
+	return slices.DeleteFunc(t.growing(sort, fullRounds), func(k census.Key) bool { return t.more(k) < t.least(k) })
 }
 
 // evidence returns the events that show growth.
@@ -131,11 +137,17 @@ func (t *trail) evidence() []uint64 {
 	return out
 }
 
+// maxSeries bounds how many counts are written down.
+const maxSeries = 16
+
 // series writes down how much there was of something at the start and after each round.
 func (t *trail) series(k census.Key) string {
 	var out []string
 	for _, c := range t.counts {
 		out = append(out, fmt.Sprint(c[k]))
+	}
+	if n := len(out); n > maxSeries {
+		out = slices.Concat(out[:maxSeries/2], []string{"..."}, out[n-maxSeries/2:])
 	}
 	s := fmt.Sprintf("there were %s before the first call, and %s after each round of the same case", out[0], strings.Join(out[1:], ", "))
 	if t.last != nil {

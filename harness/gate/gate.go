@@ -69,15 +69,8 @@ func doubts(r *campaign.Result) []string {
 		}
 	}
 	for _, aim := range r.Aims() {
-		switch t := r.Faults[aim]; {
-		case t.Acted > 0:
-		case t.Injected == 0:
-			say("%s was never tried", aim)
-		case t.Failed == t.Injected:
-			say("%s could not be injected: 0 of %d: %s", aim, t.Injected, t.Why)
-		case t.Chance: // the report says how often it took effect
-		default:
-			say("%s never took effect: 0 of %d", aim, t.Injected)
+		if doubt := r.Faults[aim].Doubt(); doubt != "" {
+			say("%s %s", aim, doubt)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {

@@ -202,13 +202,18 @@ func (f *flow) cost(n int) time.Duration {
 	return time.Duration(n) * time.Millisecond / time.Duration(f.rate)
 }
 
+// passesWhole reports whether the toxic would only slice, and the chunk is one piece anyhow.
+func (t *toxic) passesWhole(c *chunk) bool {
+	return t.Delay == 0 && t.Jitter == 0 && t.Rate == 0 && !t.Hold && int64(len(c.bytes)) <= t.Slice
+}
+
 // touch counts the chunk for the toxics that hold it back and have not counted it yet: its
 // bytes, and for those that linger its end.
 func (f *flow) touch(c *chunk) {
 	newest := c.touched
 	for _, toxics := range [...][]*toxic{f.late, f.hold} {
 		for _, t := range toxics {
-			if t.id > c.touched {
+			if t.id > c.touched && !t.passesWhole(c) {
 				t.acted.Add(int64(len(c.bytes)))
 			}
 			newest = max(newest, t.id)

@@ -108,6 +108,20 @@ func TestSlice(t *testing.T) {
 	acted(t, inj, 7, "bytes")
 }
 
+// TestWhatPassesInOnePieceIsNotSliced: nor is it counted as if it were.
+func TestWhatPassesInOnePieceIsNotSliced(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	c := dial(t, l.Addr())
+	only := disturb(t, l, harness.Toxic{Dir: harness.Down, Slice: 7, Gap: time.Millisecond})
+	slow := disturb(t, l, harness.Toxic{Dir: harness.Down, Slice: 7, Delay: time.Millisecond})
+	roundTrip(t, c, "1234567")
+	acted(t, only, 0, "bytes")
+	acted(t, slow, 7, "bytes")
+	heal(t, only)
+	heal(t, slow)
+}
+
 // TestSlowLinksKeepOrder sends much through everything that slows a link down, all at once.
 func TestSlowLinksKeepOrder(t *testing.T) {
 	t.Parallel()

@@ -144,7 +144,7 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	fmt.Fprintf(t, "calls\t%d ok, %d fail, %d unknown (%.0f/s); %d skip, %d stuck\n", r.Calls[harness.OK], r.Calls[harness.Fail], r.Calls[harness.Unknown], float64(r.Made())/s, r.Calls[harness.Skip], r.Calls[harness.Stuck])
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / s }
 	c := r.Cost
-	fmt.Fprintf(t, "time\tbuild %s before; start %.0f%%, reset %.0f%%, calls %.0f%%, quiesce %.0f%%, judging %.0f%%\n", round(r.Built), share(c.Start), share(c.Reset), share(c.Play), share(c.Quiesce), share(r.Judging))
+	fmt.Fprintf(t, "time\tbuild %s before; start %.0f%%, reset %.0f%%, calls %.0f%%, quiesce %.0f%%, looking for leaks %.0f%%, judging %.0f%%\n", round(r.Built), share(c.Start), share(c.Reset), share(c.Play), share(c.Quiesce), share(c.Look), share(r.Judging))
 	var lines []string
 	for _, reason := range slices.Sorted(maps.Keys(r.Worn)) {
 		lines = append(lines, fmt.Sprintf("%d of %d epochs: %s", r.Worn[reason], r.Epochs, reason))
@@ -152,12 +152,7 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	list(t, "ended early", lines)
 	lines = nil
 	for _, aim := range r.Aims() {
-		f := r.Faults[aim]
-		line := fmt.Sprintf("%s: took effect %d of %d times", aim, f.Acted, f.Injected)
-		if f.Failed > 0 {
-			line += fmt.Sprintf(", could not be injected %d times: %s", f.Failed, f.Why)
-		}
-		lines = append(lines, line)
+		lines = append(lines, fmt.Sprintf("%s: %s", aim, r.Faults[aim]))
 	}
 	list(t, "faults", lines)
 	lines = nil

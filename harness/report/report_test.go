@@ -85,7 +85,7 @@ seed         7
 environment  cache=embedded@2 db=local@15
 cases        50 in 10s (5.0/s), 1 epoch; 20 replays in 3s
 calls        100 ok, 20 fail, 3 unknown (12/s); 40 skip, 1 stuck
-time         build 1.5s before; start 0%, reset 0%, calls 0%, quiesce 0%, judging 0%
+time         build 1.5s before; start 0%, reset 0%, calls 0%, quiesce 0%, looking for leaks 0%, judging 0%
 ended early  1 of 1 epochs: not ready
 faults       net/rst link=db: took effect 0 of 1 times
              net/stall link=db: took effect 2 of 3 times, could not be injected 1 times: no. db

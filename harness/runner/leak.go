@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -14,10 +16,11 @@ import (
 // A leak and a pool that fills look alike after one case: something has come to stay. They
 // differ when the same is done again: a pool, a cache of clients or a worker that is
 // started at its first use has what it needs, and a leak takes more each time. So a case
-// after which the service holds more than before is played again in the same process, until
-// nothing grows any more or it has grown in four rounds in a row; then it is given some
-// seconds to end by itself. All of it stands in the case's record, a reset between any two
-// rounds.
+// after which the service holds more than before is played again in the same process. What
+// has grown in four rounds in a row may still be a set that fills one by one: it is pressed,
+// in rounds one right after another, until there is more than such a set may hold or it
+// does not grow any more. A leak is then given some seconds to end by itself. All of it
+// stands in the case's record, a reset between any two rounds.
 //
 // What leaks out of a pool does not show as long as the pool has more of it. So cases of a
 // search in which nothing is injected, and which therefore take little time, are played a
@@ -25,7 +28,9 @@ import (
 
 const (
 	leakRounds = 4                      // in how many in a row it must grow
-	mostRounds = 24                     // of one case: by then a leak is more than what may be kept
+	mostRounds = 256                    // of one case
+	pressTime  = 15 * time.Second       // for the rounds after these, and for those in which nothing but the heap grows
+	lull       = 8                      // of these in a row without growth: it is bounded
 	twiceEvery = 4                      // of how many cases without faults of a search one is played twice
 	quickTime  = 50 * time.Millisecond  // what takes less always is
 	settleTime = 300 * time.Millisecond // after a round, for what the calls began to end
@@ -34,7 +39,6 @@ const (
 	lookGap    = 250 * time.Millisecond // between two looks
 	maxLooks   = 3                      // how often the same growth is followed to the end
 	heapEvery  = 8                      // of how many cases of a search one has its heap counted: the second, for the first fills what is filled once
-	heapTime   = 15 * time.Second       // for rounds in which nothing but the heap grows
 	maxLeaks   = 4 << 20                // bytes of a dump in a record
 	askTime    = time.Second            // for one answer of the agent
 )
@@ -60,25 +64,29 @@ func (l life) raise(k census.Key, n int) { l.counts[k] = max(l.counts[k], n) }
 type trail struct {
 	*Session
 	rec   *recorder
+	lanes int
 	began time.Time
-	kept  int                 // how much more of something may be kept
 	heap  bool                // it is counted
 	quick time.Duration       // a first round that took less is played a second time for no reason
 	twice bool                // it is
 	round int                 // from 1
+	seen  int                 // censuses after a round
 	start *census.Census      // before the first round; nil where it is not known
 	prev  map[census.Key]int  // at the end of the round before
-	since map[census.Key]base // it has grown in every round
+	since map[census.Key]base // it has grown from census to census
 	keys  []census.Key        // what is growing
+	press time.Time           // until then rounds are played at once; zero before the first
+	most  map[census.Key]int  // of what is growing, meanwhile
+	grew  int                 // the round that some of it was last seen to grow in
 }
 
 // base is what something has grown from.
-type base struct{ round, count int }
+type base struct{ seen, count int }
 
 // rounds plays a case, once or more often.
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
 	s.played++
-	t := &trail{Session: s, rec: rec, began: time.Now(), kept: census.Kept(len(c.Lanes())), since: map[census.Key]base{}, heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
+	t := &trail{Session: s, rec: rec, lanes: len(c.Lanes()), began: time.Now(), since: map[census.Key]base{}, most: map[census.Key]int{}, heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
 	t.heap = t.heap && t.follows(census.Heap)
 	if s.opts.Growth > 1 && len(c.Faults()) == 0 {
 		s.calm++
@@ -92,7 +100,10 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 		if err := p.run(ctx); err != nil {
 			return err
 		}
-		if !t.more(ctx) {
+		began := time.Now()
+		more := t.more(ctx)
+		s.cost.Look += time.Since(began)
+		if !more {
 			return ctx.Err() // what was cut short has not shown that nothing stays
 		}
 		rec.emit(harness.Event{Kind: harness.Reset, Step: -1})
@@ -133,6 +144,9 @@ func (t *trail) more(ctx context.Context) bool {
 	if t.start == nil || t.worn != "" || t.rec.ended() || ctx.Err() != nil {
 		return false
 	}
+	if t.pressing(ctx) {
+		return true
+	}
 	now, ok := t.settle(ctx)
 	if ok && t.heap {
 		now, ok = t.take(ctx, true)
@@ -140,6 +154,7 @@ func (t *trail) more(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
+	t.seen++
 	t.rec.emit(now.Event(census.End, t.round))
 	counts := now.Counts()
 	grown := t.grown(now)
@@ -150,7 +165,7 @@ func (t *trail) more(ctx context.Context) bool {
 	}
 	for _, k := range grown {
 		if _, known := t.since[k]; !known {
-			t.since[k] = base{t.round - 1, t.prev[k]}
+			t.since[k] = base{t.seen - 1, t.prev[k]}
 		}
 	}
 	t.keys, t.prev = grown, counts
@@ -175,10 +190,13 @@ func (t *trail) more(ctx context.Context) bool {
 	case slices.ContainsFunc(t.keys, t.steady):
 		t.keys = slices.DeleteFunc(t.keys, func(k census.Key) bool { return !t.steady(k) })
 		t.look(ctx, t.patience(dump))
-	default:
-		if t.round < mostRounds {
-			return true
+	case t.press.IsZero():
+		if slices.ContainsFunc(t.keys, func(k census.Key) bool { return t.streak(k) >= leakRounds }) {
+			t.press = time.Now().Add(pressTime)
 		}
+		return true
+	case t.open():
+		return true
 	}
 	for _, k := range t.keys {
 		if k != census.Heap { // which was not followed beside others
@@ -192,15 +210,11 @@ func (t *trail) more(ctx context.Context) bool {
 // grows, which is so much now. Once that is enough, it asks where it was allocated.
 func (t *trail) swell(ctx context.Context, now int) bool {
 	if now-t.start.Counts()[census.Heap] < census.HeapTotal {
-		if time.Since(t.began) < heapTime {
+		if time.Since(t.began) < pressTime && t.rec.roomy() {
 			return true
 		}
-	} else if a, err := t.in.Agent(harness.Service); err == nil {
-		ctx, cancel := context.WithTimeout(ctx, askTime)
-		defer cancel()
-		if b, err := a.Ask(ctx, "heap"); err == nil {
-			t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Sites, Args: census.Args(census.End, t.round), Text: strings.ToValidUTF8(string(b), "\uFFFD")})
-		}
+	} else if b, err := t.ask(ctx, "heap"); err == nil { // the finding does without
+		t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Sites, Args: census.Args(census.End, t.round), Text: strings.ToValidUTF8(string(b), "\uFFFD")})
 	}
 	t.looked(census.Heap, now)
 	return false
@@ -254,31 +268,83 @@ func (t *trail) follows(k census.Key) bool {
 	return f == "" || f == k.Sort || f == census.Leaked && k.Sort == census.Goroutine
 }
 
-// dump takes the stacks of all goroutines.
+// dump takes the stacks of all goroutines. False says that there are none, and so does the
+// record.
 func (t *trail) dump(ctx context.Context, when string) (text string, ok bool) {
+	e := harness.Event{Kind: harness.Sample, Step: -1, Name: census.Leaks, Args: census.Args(when, t.round)}
+	b, err := t.ask(ctx, "leaks")
+	if err == nil && len(b) == 0 {
+		err = errors.New("it was empty")
+	}
+	if err != nil {
+		e.Args = append(e.Args, harness.Arg{Key: "error", Value: harness.Text(err.Error())})
+		t.rec.emit(e)
+		return "", false
+	}
+	if len(b) > maxLeaks { // what is left shows less, and nothing that is not so
+		b = b[:bytes.LastIndex(b[:maxLeaks], []byte("\n\n"))+1]
+	}
+	e.Text = strings.ToValidUTF8(string(b), "\uFFFD")
+	t.rec.emit(e)
+	return e.Text, true
+}
+
+// ask asks the agent in the service.
+func (t *trail) ask(ctx context.Context, question string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	a, err := t.in.Agent(harness.Service)
 	if err != nil {
-		return "", false
+		return nil, err
 	}
-	b, err := a.Ask(ctx, "leaks")
-	if err != nil || len(b) > maxLeaks {
-		return "", false
-	}
-	text = strings.ToValidUTF8(string(b), "\uFFFD")
-	t.rec.emit(harness.Event{Kind: harness.Sample, Step: -1, Name: census.Leaks, Args: census.Args(when, t.round), Text: text})
-	return text, true
+	return a.Ask(ctx, question)
 }
 
-// steady reports whether something has grown in as many rounds in a row as it takes, and to
-// more than callers explain.
+// pressing reports whether another round is to be played at once: what grows is not yet more
+// than may be kept, and does not seem to have an end.
+func (t *trail) pressing(ctx context.Context) bool {
+	if t.press.IsZero() {
+		return false
+	}
+	now, ok := t.take(ctx, false)
+	if !ok {
+		return false
+	}
+	for k, n := range now.Counts() {
+		switch {
+		case !slices.Contains(t.keys, k):
+		case t.enough(k, n):
+			return false
+		case n > t.most[k]:
+			t.most[k], t.grew = n, t.round
+		}
+	}
+	return t.open()
+}
+
+// open reports whether more of what grows may come yet.
+func (t *trail) open() bool {
+	return t.round-t.grew < lull && t.round < mostRounds && time.Now().Before(t.press) && t.rec.roomy()
+}
+
+// steady reports whether something has grown as often in a row as it takes, and to more than
+// may be kept.
 func (t *trail) steady(k census.Key) bool {
-	return k != census.Heap && t.streak(k) >= leakRounds && t.prev[k]-t.since[k].count > t.kept
+	return k != census.Heap && t.streak(k) >= leakRounds && t.enough(k, t.prev[k])
 }
 
-// streak is in how many rounds in a row something has grown.
-func (t *trail) streak(k census.Key) int { return t.round - t.since[k].round }
+// enough reports whether so much is more than may be kept. Of goroutines it takes some more:
+// not all of them stand still when they are looked at.
+func (t *trail) enough(k census.Key, n int) bool {
+	most := census.Kept(k, t.lanes)
+	if k.Sort == census.Goroutine {
+		most += most / 4
+	}
+	return n-t.since[k].count > most
+}
+
+// streak is from how many censuses in a row to the next something has grown.
+func (t *trail) streak(k census.Key) int { return t.seen - t.since[k].seen }
 
 // leaked reports whether the runtime says of something that is growing, once for each round
 // at least, that it can never end.

@@ -45,10 +45,16 @@ func leaving(state string, holds func(calls int) int) *harnesstest.Service {
 // samples lists what was looked at after which round.
 func samples(rec *harness.Record) string {
 	var out []string
+	resets := 0 // in a row
 	for _, e := range rec.Events {
 		switch {
 		case e.Kind == harness.Reset:
-			out = append(out, "reset")
+			resets++
+			if n := len(out) - 1; n >= 0 && strings.HasPrefix(out[n], "reset") {
+				out[n] = fmt.Sprintf("reset*%d", resets)
+			} else {
+				out, resets = append(out, "reset"), 1
+			}
 		case e.Kind == harness.Sample && e.Name == census.Name:
 			c, ok := census.Read(e)
 			if !ok {
@@ -78,7 +84,13 @@ func TestCaseThatLeavesSomethingIsPlayedAgain(t *testing.T) {
 		{"a pool fills", "chan receive", func(n int) int { return min(n, 2) }, 1, "", "start1=0 end1=2 leaks reset end2=2"},
 		{"a pool fills later", "chan receive", func(n int) int { return min(n, 3) }, 1, "", "start1=0 end1=2 leaks reset end2=3 leaks reset end3=3"},
 		{"a leak", "chan receive", func(n int) int { return n }, 1, "",
-			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks late4=8 leaks"},
+			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*37 end41=82 leaks late41=82 leaks"},
+		{"a leak that no dump holds", "chan receive", func(n int) int { return 5_000 * n }, 1, "",
+			"start1=0 end1=10000 leaks reset end2=20000 leaks reset end3=30000 leaks reset end4=40000 leaks late4=40000 leaks"},
+		{"shards that are begun one by one", "chan receive", func(n int) int { return min(n, 64) }, 1, "",
+			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*36 end40=64 leaks"},
+		{"a pool that fills slowly", "chan receive", func(n int) int { return min(n, 12) }, 1, "",
+			"start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*10 end14=12 leaks"},
 		{"only what is beyond doubt", "chan receive (leaked)", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks reset end2=4 leaks"},
 		{"nothing is beyond doubt", "chan receive", func(n int) int { return n }, 1, census.Leaked, "start1=0 end1=2 leaks"},
 		{"only files", "chan receive", func(n int) int { return n }, 1, census.File, "start1=0 end1=2"},
@@ -103,12 +115,35 @@ func TestCaseThatLeavesSomethingIsPlayedAgain(t *testing.T) {
 	}
 }
 
+// TestDumpThatFailsIsTold holds that a record tells where growth could not be looked into.
+func TestDumpThatFailsIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := leaving("chan receive", func(n int) int { return n })
+		answer := s.Answer
+		s.Answer = func(life *harnesstest.Life, question string) string {
+			if question == "leaks" {
+				return ""
+			}
+			return answer(life, question)
+		}
+		rec, _, err := play(t, t.Context(), s, runner.Options{Growth: 1}, "a get *2\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := rec.Events[len(rec.Events)-1]
+		if last.Name != census.Leaks || last.Args.Text("error") == "" {
+			t.Errorf("got %s, the last %+v", samples(rec), last)
+		}
+	})
+}
+
 func TestWhatEndsInTimeIsNoGrowth(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
 		s := leaving("chan receive", func(calls int) int {
-			if calls == 8 {
+			if calls == 82 {
 				looks++
 			}
 			if looks > 30 { // the last round is over
@@ -120,7 +155,7 @@ func TestWhatEndsInTimeIsNoGrowth(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := "start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks late4=0 leaks"
+		want := "start1=0 end1=2 leaks reset end2=4 leaks reset end3=6 leaks reset end4=8 leaks reset*37 end41=82 leaks late41=0 leaks"
 		if diff := cmp.Diff(want, samples(rec)); diff != "" {
 			t.Errorf("want -, got +\n%s", diff)
 		}
@@ -135,6 +170,7 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		var memory runner.Memory
+		var took time.Duration
 		rounds := func(s *harnesstest.Service, cases int) (out []int) {
 			session, err := runner.Open(t.Context(), s.Target(), nil, runner.Options{Memory: &memory})
 			if err != nil {
@@ -147,6 +183,7 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 				}
 				out = append(out, rec.Count(harness.Reset)+1)
 			}
+			took = session.Cost().Look
 			if _, err := session.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -171,6 +208,9 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 		if followed != 3 {
 			t.Errorf("a leak was followed %d times: %v", followed, got)
 		}
+		if took < 3*census.LongLook || took > 4*census.LongLook {
+			t.Errorf("looking at it took %v", took)
+		}
 	})
 }
 
@@ -180,7 +220,7 @@ func TestLookThatIsCutShortIsNoReplay(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		rec, _, err := play(t, ctx, leaving("chan receive", func(n int) int { return n }), runner.Options{Growth: 1}, "a get *2\n")
-		if !errors.Is(err, context.DeadlineExceeded) || rec == nil || rec.Count(harness.OK) != 8 {
+		if !errors.Is(err, context.DeadlineExceeded) || rec == nil || rec.Count(harness.OK) != 82 {
 			t.Errorf("got %v, %s", err, samples(rec))
 		}
 	})
@@ -212,9 +252,27 @@ func TestLeakOutOfAPoolIsSeen(t *testing.T) {
 			t.Error(err)
 		}
 		want := []string{"start1=9 end1=9", "start1=9 end1=9", "start1=9 end1=9",
-			"start1=9 end1=9 reset end2=10 leaks reset end3=12 leaks reset end4=14 leaks reset end5=16 leaks late5=16 leaks"}
+			"start1=9 end1=9 reset end2=10 leaks reset end3=12 leaks reset end4=14 leaks reset end5=16 leaks reset*37 end42=90 leaks late42=90 leaks"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("want -, got +\n%s", diff)
+		}
+	})
+}
+
+// TestRecordHoldsAllRounds holds that no more rounds are played than a record can hold: one
+// that is cut proves nothing.
+func TestRecordHoldsAllRounds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := leaving("chan receive", func(calls int) int { return min(calls/500, 64) })
+		handle := s.Handle
+		s.Handle = func(ctx context.Context, life *harnesstest.Life, c harnesstest.Call) harness.Reply {
+			handle(ctx, life, c)
+			return harnesstest.OK(strings.Repeat("x", 2<<10))
+		}
+		rec, _, err := play(t, t.Context(), s, runner.Options{Growth: 1}, "a get *500\n")
+		if err != nil || rec.Truncated || rec.Count(harness.Reset) < 20 {
+			t.Errorf("%v, truncated %v after %d rounds", err, rec.Truncated, rec.Count(harness.Reset)+1)
 		}
 	})
 }

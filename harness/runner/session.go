@@ -32,11 +32,12 @@ type Options struct {
 // Cost is where the time of a session went.
 type Cost struct {
 	Start, Reset, Play, Quiesce time.Duration
+	Look                        time.Duration // at what a case has left behind
 }
 
 // Add adds up two costs.
 func (c Cost) Add(d Cost) Cost {
-	return Cost{c.Start + d.Start, c.Reset + d.Reset, c.Play + d.Play, c.Quiesce + d.Quiesce}
+	return Cost{c.Start + d.Start, c.Reset + d.Reset, c.Play + d.Play, c.Quiesce + d.Quiesce, c.Look + d.Look}
 }
 
 // Session is one epoch: a running instance of a target, and the tap on what it emits.
@@ -194,6 +195,13 @@ func (r *recorder) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rec.Truncated = true
+}
+
+// roomy reports whether there is room in the record for as much as it holds.
+func (r *recorder) roomy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes < harness.MaxRecord/2
 }
 
 // ended reports whether a process ended that nobody had asked to.

@@ -334,12 +334,15 @@ func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Re
 	if err != nil {
 		return nil, err
 	}
+	if !has && o.spread() {
+		payload, has = []byte("{}"), true
+	}
 	media := o.Media
 	switch {
 	case media == "":
 		media = "application/json"
 	case has && isForm(media):
-		payload = form(payload)
+		payload = form(payload, o.Members)
 	}
 	req, err := http.NewRequestWithContext(ctx, o.request.Method, c.api.base+target, nil)
 	if err != nil {
@@ -380,6 +383,20 @@ func (c *client) request(ctx context.Context, o op, args harness.Args) (*http.Re
 	return req, nil
 }
 
+// spread reports whether the body is an object of the document whose members are params: it
+// is there even where all of them are left out.
+func (o op) spread() bool {
+	if o.Media == "" {
+		return false
+	}
+	for key := range o.Op.Params {
+		if strings.HasPrefix(key, "body.") {
+			return true
+		}
+	}
+	return false
+}
+
 // style is how an array or an object is written where an argument stands.
 func (o op) style(key string) openapi.Style {
 	if p := o.Op.Params[key]; p != nil {
@@ -401,7 +418,7 @@ func (c *client) identity(o op) []carried {
 		if c.name == "" {
 			return nil
 		}
-		return []carried{{"header", pair{c.name, c.value}}}
+		return []carried{{"header", pair{name: c.name, value: c.value}}}
 	}
 	var out []carried
 	for _, x := range o.Auth {
@@ -412,7 +429,7 @@ func (c *client) identity(o op) []carried {
 		if x.Basic {
 			v = "Basic " + base64.StdEncoding.EncodeToString([]byte(v))
 		}
-		out = append(out, carried{x.In, pair{x.Name, v}})
+		out = append(out, carried{x.In, pair{name: x.Name, value: v}})
 	}
 	return out
 }

@@ -49,6 +49,20 @@ paths:
       operationId: form
       requestBody: {content: {application/x-www-form-urlencoded: {schema: {type: object, required: [a, b], properties: {a: {type: string}, b: {type: array, items: {type: string}}}}}}}
       responses: {"200": {description: ok}}
+  /deep:
+    post:
+      operationId: deep
+      requestBody:
+        content:
+          application/x-www-form-urlencoded:
+            encoding: {a: {style: deepObject, explode: true}, b: {explode: false}, c: {contentType: application/json}}
+            schema: {type: object, properties: {a: {type: object}, b: {type: array, items: {type: string}}, c: {type: object}, d: {type: string}}}
+      responses: {"200": {description: ok}}
+  /patch:
+    patch:
+      operationId: patch
+      requestBody: {required: true, content: {application/json: {schema: {type: object, properties: {a: {type: string}}}}}}
+      responses: {"200": {description: ok}}
   /text:
     post:
       operationId: text
@@ -103,7 +117,7 @@ func TestStyles(t *testing.T) {
 		{"q", harness.Args{{Key: "query.a", Value: harness.Text("[")}}, "/q?a=%5B cookie= list= type="},
 		{"q", harness.Args{{Key: "query.b", Value: jsonOf(`["x","y"]`)}}, "/q?b=x%2Cy cookie= list= type="},
 		{"q", harness.Args{{Key: "query.c", Value: jsonOf(`["x","y"]`)}}, "/q?c=x%7Cy cookie= list= type="},
-		{"q", harness.Args{{Key: "query.d", Value: jsonOf(`{"x":1,"y":{"z":[]}}`)}}, "/q?d%5Bx%5D=1&d%5By%5D=%7B%22z%22%3A%5B%5D%7D cookie= list= type="},
+		{"q", harness.Args{{Key: "query.d", Value: jsonOf(`{"x":1,"y":{"z":[2,"[3]"]}}`)}}, "/q?d%5Bx%5D=1&d%5By%5D%5Bz%5D%5B0%5D=2&d%5By%5D%5Bz%5D%5B1%5D=%5B3%5D cookie= list= type="},
 		{"q", harness.Args{{Key: "query.e", Value: jsonOf(`{"x":1}`)}}, "/q?x=1 cookie= list= type="},
 		{"q", harness.Args{{Key: "query.f", Value: jsonOf(`{"x":1}`)}}, "/q?f=%7B%22x%22%3A1%7D cookie= list= type="},
 		{"q", harness.Args{{Key: "cookie.s", Value: harness.Text("1")}, {Key: "cookie.t", Value: harness.Text("2")}}, "/q cookie=s=1; t=2 list= type="},
@@ -112,6 +126,13 @@ func TestStyles(t *testing.T) {
 			"/p/x%2F,y/;b=1;b=2/.v cookie= list= type="},
 		{"form", harness.Args{{Key: "body.a", Value: harness.Text("x&y")}, {Key: "body.b", Value: jsonOf(`["1","2"]`)}},
 			"/form cookie= list= type=application/x-www-form-urlencoded a=x%26y&b=1&b=2"},
+		{"q", harness.Args{{Key: "query.b", Value: jsonOf(`[]`)}}, "/q cookie= list= type="},
+		{"deep", harness.Args{{Key: "body.a.x", Value: jsonOf(`{"y":[1]}`)}, {Key: "body.a.z", Value: harness.Text("2")}},
+			"/deep cookie= list= type=application/x-www-form-urlencoded a%5Bx%5D%5By%5D%5B0%5D=1&a%5Bz%5D=2"},
+		{"deep", harness.Args{{Key: "body.b", Value: jsonOf(`["x","y"]`)}, {Key: "body.c", Value: jsonOf(`{"x":1}`)}, {Key: "body.d", Value: harness.Text("[1]")}},
+			"/deep cookie= list= type=application/x-www-form-urlencoded b=x%2Cy&c=%7B%22x%22%3A1%7D&d=%5B1%5D"},
+		{"patch", harness.Args{{Key: "body.a", Value: harness.Text("x")}}, `/patch cookie= list= type=application/json {"a":"x"}`},
+		{"patch", nil, `/patch cookie= list= type=application/json {}`},
 		{"text", harness.Args{{Key: "body", Value: harness.Raw(`"hi`)}}, `/text cookie= list= type=text/plain "hi`},
 	} {
 		r, _ := call(t, c, tc.op, tc.args, 5*time.Second)
@@ -137,6 +158,7 @@ paths:
   /basic: {get: {operationId: basic, security: [{p: []}], responses: {"200": {description: ok}}}}
   /query: {get: {operationId: query, security: [{q: []}], responses: {"200": {description: ok}}}}
   /cookie: {get: {operationId: cookie, security: [{c: []}], responses: {"200": {description: ok}}}}
+  /token: {get: {operationId: token, security: [{a: []}], responses: {"200": {description: ok}}}}
   /both: {get: {operationId: both, security: [{b: [], q: []}], responses: {"200": {description: ok}}}}
   /either: {get: {operationId: either, security: [{x: []}, {b: []}], responses: {"200": {description: ok}}}}
   /digest: {get: {operationId: digest, security: [{x: []}], responses: {"200": {description: ok}}}}
@@ -147,6 +169,7 @@ components:
     q: {type: apiKey, in: query, name: key}
     c: {type: apiKey, in: cookie, name: sid}
     x: {type: http, scheme: digest}
+    a: {type: apiKey, in: header, name: authorization}
 `
 
 func TestWhoIsCalling(t *testing.T) {
@@ -174,6 +197,8 @@ func TestWhoIsCalling(t *testing.T) {
 		{"password", "p: 'me-{{lane}}:pw'", "basic", "/basic auth=" + basic + " cookie="},
 		{"token as a key", "", "query", "/query?key=t1 auth= cookie="},
 		{"a key of its own", "q: k1", "query", "/query?key=k1 auth= cookie="},
+		{"token as a key in the header of tokens", "", "token", "/token auth=Bearer t1 cookie="},
+		{"the header of tokens as it is", "a: '{{token}}'", "token", "/token auth=t1 cookie="},
 		{"cookie", "", "cookie", "/cookie auth= cookie=sid=t1"},
 		{"one of two is missing", "", "both", "/both auth= cookie="},
 		{"both", "q: k1", "both", "/both?key=k1 auth=Bearer t1 cookie="},

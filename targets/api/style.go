@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"mime"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -12,7 +13,17 @@ import (
 )
 
 // pair is one name with its value in a query, a cookie header or a form.
-type pair struct{ name, value string }
+type pair struct {
+	name, value string
+	json        bool // the value is no text
+}
+
+func (p pair) whole() harness.Value {
+	if p.json {
+		return harness.Value{Form: harness.FormJSON, Text: p.value}
+	}
+	return harness.Text(p.value)
+}
 
 // parts takes an array or an object apart. The names are "" in an array; nil, and false,
 // where the value is neither.
@@ -43,7 +54,7 @@ func parts(v harness.Value) ([]pair, bool) {
 		if err != nil {
 			return nil, false
 		}
-		p.value = got.Text
+		p.value, p.json = got.Text, got.Form == harness.FormJSON
 		out = append(out, p)
 	}
 	return out, true
@@ -73,27 +84,31 @@ func list(all []pair, object, explode bool, sep string) string {
 func pairs(s openapi.Style, name string, v harness.Value) []pair {
 	all, several := parts(v)
 	if s.Name == "" || !several {
-		return []pair{{name, v.Text}}
+		return []pair{{name: name, value: v.Text}}
 	}
 	object := isObject(v)
 	var out []pair
 	switch {
-	case s.Name == "deepObject" && object:
-		for _, p := range all {
-			out = append(out, pair{name + "[" + p.name + "]", p.value})
+	case s.Name == "deepObject":
+		for i, p := range all {
+			if !object {
+				p.name = strconv.Itoa(i)
+			}
+			out = append(out, pairs(s, name+"["+p.name+"]", p.whole())...)
 		}
+	case len(all) == 0: // what is empty is not there
 	case s.Explode && object:
 		return all
 	case s.Explode:
 		for _, p := range all {
-			out = append(out, pair{name, p.value})
+			out = append(out, pair{name: name, value: p.value})
 		}
 	default:
 		sep := map[string]string{"spaceDelimited": " ", "pipeDelimited": "|"}[s.Name]
 		if sep == "" {
 			sep = ","
 		}
-		return []pair{{name, list(all, object, false, sep)}}
+		return []pair{{name: name, value: list(all, object, false, sep)}}
 	}
 	return out
 }
@@ -113,12 +128,12 @@ func inPath(s openapi.Style, name string, v harness.Value) string {
 	escape := func(all []pair, sep string) string {
 		some := make([]pair, len(all))
 		for i, p := range all {
-			some[i] = pair{url.PathEscape(p.name), url.PathEscape(p.value)}
+			some[i] = pair{name: url.PathEscape(p.name), value: url.PathEscape(p.value)}
 		}
 		return list(some, object, s.Explode, sep)
 	}
 	if !several {
-		all = []pair{{"", v.Text}}
+		all = []pair{{value: v.Text}}
 		object = false
 	}
 	switch s.Name {
@@ -165,16 +180,21 @@ func isForm(media string) bool {
 	return err == nil && m == "application/x-www-form-urlencoded"
 }
 
-// form writes a JSON object as a form: arrays as one pair for each element, deeper values as
-// JSON. What is no object is sent as it is.
-func form(payload []byte) []byte {
-	all, ok := parts(harness.Value{Form: harness.FormJSON, Text: string(bytes.TrimSpace(payload))})
-	if !ok || !bytes.HasPrefix(bytes.TrimSpace(payload), []byte("{")) {
+// form writes a JSON object as a form: each member as the document says, else arrays as one
+// pair for each element, and deeper values as JSON. What is no object is sent as it is.
+func form(payload []byte, members map[string]openapi.Style) []byte {
+	v := harness.Value{Form: harness.FormJSON, Text: string(bytes.TrimSpace(payload))}
+	all, ok := parts(v)
+	if !ok || !isObject(v) {
 		return payload
 	}
 	var out []pair
 	for _, p := range all {
-		out = append(out, pairs(openapi.Style{Name: "form", Explode: strings.HasPrefix(p.value, "[")}, p.name, harness.Value{Form: harness.FormJSON, Text: p.value})...)
+		s, given := members[p.name]
+		if !given && strings.HasPrefix(p.value, "[") {
+			s = openapi.Style{Name: "form", Explode: true}
+		}
+		out = append(out, pairs(s, p.name, p.whole())...)
 	}
 	return []byte(encodeQuery(out))
 }

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,33 +102,14 @@ func last(out string) string {
 	return "\n\t" + strings.Join(lines[max(0, len(lines)-buildLines):], "\n\t")
 }
 
-// begins checks that the images which a Dockerfile begins from are there: the engine would
-// pull them otherwise. A name that is made of arguments is not looked at.
+// begins checks that the images which a Dockerfile begins from, and copies from, are there: the
+// engine would pull them otherwise.
 func (e *Engine) begins(ctx context.Context, dockerfile string) error {
-	f, err := os.Open(dockerfile)
+	text, err := os.ReadFile(dockerfile)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	stages := []string{"scratch"}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		words := strings.Fields(lines.Text())
-		if len(words) < 2 || !strings.EqualFold(words[0], "FROM") {
-			continue
-		}
-		words = slices.DeleteFunc(words[1:], func(w string) bool { return strings.HasPrefix(w, "--") })
-		if len(words) == 0 {
-			continue
-		}
-		from := words[0]
-		known := slices.Clone(stages)
-		if len(words) == 3 && strings.EqualFold(words[1], "AS") {
-			stages = append(stages, words[2])
-		}
-		if strings.Contains(from, "$") || slices.ContainsFunc(known, func(s string) bool { return strings.EqualFold(s, from) }) {
-			continue
-		}
+	for _, from := range bases(string(text)) {
 		missing := new(MissingError)
 		if _, err := e.Image(ctx, from); errors.As(err, &missing) {
 			return fmt.Errorf("%s begins from %s, and %w; pull: true gets it from its registry", dockerfile, from, err)
@@ -136,5 +117,47 @@ func (e *Engine) begins(ctx context.Context, dockerfile string) error {
 			return err
 		}
 	}
-	return lines.Err()
+	return nil
+}
+
+// bases returns the images that the text of a Dockerfile takes files from. A name that is made
+// of arguments is left out.
+func bases(text string) []string {
+	var out []string
+	stages := []string{"scratch"}
+	take := func(from string) {
+		_, err := strconv.Atoi(from) // the number of a stage
+		known := func(s string) bool { return strings.EqualFold(s, from) }
+		if err != nil && !strings.Contains(from, "$") && !slices.ContainsFunc(stages, known) && !slices.Contains(out, from) {
+			out = append(out, from)
+		}
+	}
+	text = strings.NewReplacer("\\\r\n", " ", "\\\n", " ").Replace(text)
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		var flags []string
+		for len(words) > 1 && strings.HasPrefix(words[1], "--") {
+			flags = append(flags, words[1])
+			words = slices.Delete(words, 1, 2)
+		}
+		switch strings.ToUpper(words[0]) {
+		case "FROM":
+			if len(words) > 1 {
+				take(words[1])
+			}
+			if len(words) == 4 && strings.EqualFold(words[2], "AS") {
+				stages = append(stages, words[3])
+			}
+		case "COPY":
+			for _, flag := range flags {
+				if from, ok := strings.CutPrefix(flag, "--from="); ok {
+					take(from)
+				}
+			}
+		}
+	}
+	return out
 }

@@ -287,6 +287,20 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+func TestBases(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ dockerfile, want string }{
+		{"FROM scratch\n", ""},
+		{"# FROM none\nfrom golang:1.24 as build\nRUN FROM=x go build\nFROM --platform=linux/amd64 debian:12\nCOPY --from=build /a /a\n", "golang:1.24 debian:12"},
+		{"FROM a AS one\nFROM One\nFROM a\nCOPY --chown=me --from=0 x y\nCOPY --from=busybox:1 /bin/sh /sh\nCOPY --from=$IMAGE x y\n", "a busybox:1"},
+		{"ARG V=1\nFROM a:$V\nFROM \\\n  b:2 \\\n  AS two\nFROM two\nFROM", "b:2"},
+	} {
+		if got := strings.Join(bases(tt.dockerfile), " "); got != tt.want {
+			t.Errorf("%s\ngot  %s\nwant %s", tt.dockerfile, got, tt.want)
+		}
+	}
+}
+
 func TestMissingImage(t *testing.T) {
 	t.Parallel()
 	_, err := connect(t).Image(t.Context(), "shakedown/nothing:1")

@@ -77,6 +77,7 @@ func (r Replayer) command(in Input, times int) (Command, error) {
 			fmt.Sprintf("-test.run=^%s$/^%s$", r.Func.Name, name), "-test.count=" + strconv.Itoa(times), "-test.timeout=0",
 		}
 		if in.Own != "" {
+			c.Args = append(c.Args, "-test.v") // so that it says whether there is such an input
 			return c, nil
 		}
 	} else {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -25,14 +26,18 @@ import (
 type reader struct {
 	doc   Doc
 	read  func(name string) ([]byte, error)
+	skip  func(op string) bool
 	root  string           // name of the document
 	files map[string]*file // by name, as read takes it
 	bytes int              // of all files
 	t     *openapi3.T
 
+	all     []*request
+	sources []source // of the replies of all
+
 	shapes map[string]*shape
 	order  []*shape
-	bodies map[string]*shape // of requests, by op
+	kids   map[*openapi3.Schema]openapi3.SchemaRefs // what inherits from a schema
 }
 
 // file is a text with its tree.
@@ -43,15 +48,16 @@ type file struct {
 }
 
 // Read reads the document in a file. References lead to files in the same directory or
-// below it. Its errors are of type *Error.
-func Read(name string) (*Doc, error) {
+// below it. Skip says of an op whether to leave it out; nil leaves out none. Errors are of type
+// *Error.
+func Read(name string, skip func(op string) bool) (*Doc, error) {
 	dir, err := os.OpenRoot(filepath.Dir(name))
 	if err != nil {
 		return nil, &Error{File: name, Msg: reason(err)}
 	}
 	defer dir.Close()
 	base := filepath.Base(name)
-	return parse(base, func(rel string) ([]byte, error) {
+	return parse(base, skip, func(rel string) ([]byte, error) {
 		f, err := dir.Open(filepath.FromSlash(rel))
 		if err != nil {
 			return nil, err
@@ -67,7 +73,7 @@ func Read(name string) (*Doc, error) {
 // Parse reads the text of a document that stands alone; name stands for the file in errors,
 // which are of type *Error.
 func Parse(name string, text []byte) (*Doc, error) {
-	return parse(name, func(rel string) ([]byte, error) {
+	return parse(name, nil, func(rel string) ([]byte, error) {
 		if rel == name {
 			return text, nil
 		}
@@ -84,8 +90,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-func parse(root string, read func(string) ([]byte, error), shown func(string) string) (doc *Doc, err error) {
-	r := &reader{read: read, root: root, files: map[string]*file{}, shapes: map[string]*shape{}, bodies: map[string]*shape{}}
+func parse(root string, skip func(string) bool, read func(string) ([]byte, error), shown func(string) string) (doc *Doc, err error) {
+	r := &reader{read: read, skip: skip, root: root, files: map[string]*file{}, shapes: map[string]*shape{}}
 	// The parsers are not ours: what they do with broken input must not end the harness.
 	defer func() {
 		if p := recover(); p != nil {
@@ -133,13 +139,14 @@ func (r *reader) file(name string) (*file, error) {
 	if r.bytes += len(b); r.bytes > maxBytes || len(r.files) >= maxFiles {
 		return nil, &Error{File: name, Msg: fmt.Sprintf("the document has more than %d bytes or %d files", maxBytes, maxFiles)}
 	}
-	f := &file{name: name, text: b, tree: new(yaml.Node)}
-	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
-		// In JSON a tab is a blank, in YAML it is not; no string of JSON holds one.
-		f.text = bytes.ReplaceAll(b, []byte("\t"), []byte(" "))
-	}
+	f := &file{name: name, text: bytes.TrimPrefix(b, []byte("\ufeff")), tree: new(yaml.Node)}
 	if !utf8.Valid(f.text) {
 		return nil, f.fail(nil, "the file is not UTF-8 text")
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(f.text), []byte("{")) {
+		// In JSON a tab is a blank, in YAML it is not; no string of JSON holds one.
+		f.text = bytes.ReplaceAll(f.text, []byte("\t"), []byte(" "))
+		f.text = ofJSON.ReplaceAllFunc(f.text, asYAML)
 	}
 	if err := tooDeep(f); err != nil {
 		return nil, err
@@ -153,6 +160,26 @@ func (r *reader) file(name string) (*file, error) {
 	}
 	r.files[name] = f
 	return f, nil
+}
+
+// ofJSON is what can stand in a string of JSON, and what of it may mean nothing in YAML.
+var ofJSON = regexp.MustCompile(`(?i)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\u(d[89a-f][0-9a-f]{2})|\\.|[\x{7f}-\x{9f}\x{fffe}\x{ffff}]`)
+
+// asYAML returns a match of ofJSON as it means the same in YAML.
+func asYAML(m []byte) []byte {
+	switch {
+	case m[0] != '\\':
+		r, _ := utf8.DecodeRune(m)
+		return fmt.Appendf(nil, `\u%04x`, r)
+	case string(m) == `\/`:
+		return []byte("/")
+	case len(m) == 2:
+		return m
+	}
+	parts := ofJSON.FindSubmatch(m)
+	hi, _ := strconv.ParseUint(string(parts[1]), 16, 16)
+	lo, _ := strconv.ParseUint(string(parts[2]), 16, 16)
+	return utf8.AppendRune(nil, utf16.DecodeRune(rune(hi), rune(lo)))
 }
 
 // tooDeep refuses what the parser takes long for, before it sees it.
@@ -275,14 +302,15 @@ func (f *file) adopt(err error) *Error {
 	return e
 }
 
-var (
-	jsonAndYAML = regexp.MustCompile(`(?s)^failed to unmarshal data: json error: .*, yaml error: (.*)$`)
-)
+var jsonAndYAML = regexp.MustCompile(`(?s)^failed to unmarshal data: json error: .*, yaml error: (.*)$`)
 
 // adopt turns an error of the OpenAPI library into one of ours.
-func (r *reader) adopt(f *file, err error) *Error {
+func (r *reader) adopt(root *file, err error) *Error {
 	var own *Error
 	if errors.As(err, &own) {
+		if n, f := r.reference(func(to place) bool { return to.file == own.File }); own.Text == nil && n != nil {
+			return f.fail(n, own.File+": "+own.Msg)
+		}
 		return own
 	}
 	msg := err.Error()
@@ -290,38 +318,52 @@ func (r *reader) adopt(f *file, err error) *Error {
 		msg = m[1]
 	}
 	msg = strings.TrimPrefix(msg, "error converting YAML to JSON: ")
-	e := f.fail(nil, fmt.Sprintf("not an OpenAPI document: %.400s", msg))
+	e := root.fail(nil, fmt.Sprintf("not an OpenAPI document: %.400s", msg))
 	if m := yamlLine.FindStringSubmatch(msg); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Column = 1
 	}
-	if e.Line == 0 {
-		for _, name := range slices.Sorted(maps.Keys(r.files)) {
-			if f := r.files[name]; r.dangling(f, f.tree) != nil {
-				n := r.dangling(f, f.tree)
-				return f.fail(n, n.Value+" leads nowhere")
-			}
+	if e.Line > 0 {
+		return e
+	}
+	n, f := r.reference(func(to place) bool {
+		g := r.files[to.file]
+		if g == nil {
+			return false
 		}
+		_, found := g.find(to.path)
+		return !found
+	})
+	if n != nil {
+		return f.fail(n, n.Value+" leads nowhere")
+	}
+	if n := root.misshapen(); n != nil {
+		e.Line, e.Column = n.Line, n.Column
 	}
 	return e
 }
 
-// dangling returns the first reference that leads nowhere; nil where there is none.
-func (r *reader) dangling(f *file, n *yaml.Node) *yaml.Node {
-	if v := member(n, "$ref"); v != nil && v.Kind == yaml.ScalarNode {
-		to := place{file: f.name}.follow(v.Value)
-		if g := r.files[to.file]; g != nil {
-			if _, found := g.find(to.path); !found {
-				return v
+// reference returns the first reference that leads to a certain place, and its file; nil where
+// there is none.
+func (r *reader) reference(leads func(to place) bool) (*yaml.Node, *file) {
+	var within func(f *file, n *yaml.Node) *yaml.Node
+	within = func(f *file, n *yaml.Node) *yaml.Node {
+		if v := member(n, "$ref"); v != nil && v.Kind == yaml.ScalarNode && leads(place{file: f.name}.follow(v.Value)) {
+			return v
+		}
+		for _, kid := range n.Content {
+			if got := within(f, kid); got != nil {
+				return got
 			}
 		}
+		return nil
 	}
-	for _, kid := range n.Content {
-		if got := r.dangling(f, kid); got != nil {
-			return got
+	for _, name := range slices.Sorted(maps.Keys(r.files)) {
+		if n := within(r.files[name], r.files[name].tree); n != nil {
+			return n, r.files[name]
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // place is where something stands: a file and a JSON pointer in it.

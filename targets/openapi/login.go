@@ -66,9 +66,7 @@ func (q *request) says(words ...string) bool {
 
 // tokenOf returns the field of a reply that plainly is a token.
 func tokenOf(s *shape, path string, depth int) string {
-	for len(s.alts) > 0 {
-		s = s.alts[0]
-	}
+	s = s.main()
 	if depth > 2 || s.kind != "object" {
 		return ""
 	}

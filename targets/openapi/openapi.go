@@ -27,6 +27,9 @@ type Op struct {
 	Method, Path string
 	Params       []Param // sorted by key
 	Media        string  // of its body; "" for none
+	// Members says how arrays and objects are written that are members of a form. Those that
+	// it does not have are written as the media type has it.
+	Members map[string]Style
 	// Allowed lists the statuses from 500 that the document gives: they are no surprise.
 	Allowed []int
 	// Stream says that a success may be one of server-sent events: its reply need not end.
@@ -41,12 +44,14 @@ type Param struct {
 	Key      string // as in a case: path.id, query.q, header.X-Y, cookie.s, body.a.b or body
 	About    string
 	Optional bool
+	Raw      bool // the body is this text as it is, not as JSON
 	Domain   harness.Domain
 	From     []string // "create_order.id": a field of an earlier reply
 	Style    Style
 }
 
-// Style is how an array or an object is written into a path, a query, a header or a cookie.
+// Style is how an array or an object is written into a path, a query, a header, a cookie or a
+// form.
 type Style struct {
 	Name    string // form, simple, spaceDelimited, pipeDelimited, deepObject, label, matrix; zero means as JSON
 	Explode bool
@@ -86,8 +91,8 @@ const (
 	maxBytes  = 8 << 20 // of all files of it
 	maxFiles  = 64
 	maxDepth  = 64
-	maxNodes  = 1 << 18 // keys and values
-	maxShapes = 1 << 14 // schemas that requests are made of
+	maxNodes  = 1 << 20 // keys and values of one file
+	maxShapes = 1 << 17 // schemas that requests and replies are made of
 	maxOps    = 1 << 10
 	maxLeast  = 1 << 10 // values that a body has at least
 	maxNotes  = 50

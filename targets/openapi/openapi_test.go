@@ -27,7 +27,7 @@ func TestGoldens(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			doc, err := Read(file)
+			doc, err := Read(file, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,12 +113,23 @@ func TestMistakes(t *testing.T) {
 		{"swagger", "swagger: '2.0'\n", 1, "Swagger 2.0 is not read"},
 		{"another version", "openapi: 4.0.0\n", 1, "OpenAPI 4.0.0 is not read"},
 		{"no paths", "openapi: 3.0.3\ninfo: {title: t, version: '1'}\npaths: {}\n", 3, "has no paths"},
-		{"wrong form", "openapi: 3.0.3\ninfo: {title: t, version: '1'}\npaths: [1]\n", 0, "not an OpenAPI document"},
+		{"wrong form", "openapi: 3.0.3\ninfo: {title: t, version: '1'}\npaths: [1]\n", 3, "not an OpenAPI document"},
 		{"alias", "openapi: 3.0.3\na: &x 1\nb: *x\n", 2, "anchors and aliases are not taken"},
 		{"remote", strings.Replace(least, "{description: ok}", "{$ref: 'https://example.com/a.yaml#/b'}", 1), 3, "https://example.com/a.yaml#/b is elsewhere"},
 		{"outside", strings.Replace(least, "{description: ok}", "{$ref: '../a.yaml#/b'}", 1), 3, "outside the directory"},
 		{"absolute", strings.Replace(least, "{description: ok}", "{$ref: '/etc/passwd#/b'}", 1), 3, "outside the directory"},
-		{"not there", strings.Replace(least, "{description: ok}", "{$ref: 'a.yaml#/b'}", 1), 0, "file does not exist"},
+		{"not there", strings.Replace(least, "{description: ok}", "{$ref: 'a.yaml#/b'}", 1), 3, "a.yaml: file does not exist"},
+		{"op of a wrong form", strings.Replace(least, "responses:", "parameters: {name: a}, responses:", 1), 3, "Operation.parameters"},
+		{"path of a wrong form", strings.Replace(least, "{get: ", "{parameters: 1, get: ", 1), 3, "PathItem.parameters"},
+		{"schema of a wrong form", least + "components:\n  schemas:\n    A: {type: string}\n    B: {type: integer, minimum: low}\n", 7, "minimum"},
+		{"op of a wrong form", strings.Replace(least, "responses:", "parameters: {name: a}, responses:", 1), 3, "Operation.parameters"},
+		{"path of a wrong form", strings.Replace(least, "{get: ", "{parameters: 1, get: ", 1), 3, "not an OpenAPI document"},
+		{"schema of a wrong form", least + "components:\n  schemas:\n    A: {type: string, example: 2020-01-02}\n    B: {type: integer, minimum: low}\n", 7, "minimum"},
+		{"a name twice", strings.Replace(least, "/a:", "'/a/{id}/b/{id}':", 1), 3, "the path has {id} twice"},
+		{"schema that refers to itself", strings.Replace(least, "responses:", "parameters: [{name: a, in: query, schema: {$ref: '#/components/schemas/A'}}], responses:", 1) + "components: {schemas: {A: {$ref: '#/components/schemas/B'}, B: {$ref: '#/components/schemas/A'}}}\n", 4, "leads to nothing but references"},
+		{"body that refers to itself", strings.Replace(least, "{get: {", "{put: {requestBody: {$ref: '#/components/requestBodies/A'}, ", 1) + "components: {requestBodies: {A: {$ref: '#/components/requestBodies/A'}}}\n", 4, "leads to nothing but references"},
+		{"response that refers to itself", strings.Replace(least, "{description: ok}", "{$ref: '#/components/responses/A'}", 1) + "components: {responses: {A: {$ref: '#/components/responses/A'}}}\n", 4, "leads to nothing but references"},
+		{"parameter that refers to itself", strings.Replace(least, "responses:", "parameters: [{$ref: '#/components/parameters/A'}], responses:", 1) + "components: {parameters: {A: {$ref: '#/components/parameters/A'}}}\n", 4, "leads to nothing but references"},
 		{"leads nowhere", strings.Replace(least, "{description: ok}", "{$ref: '#/components/responses/X'}", 1), 3, "#/components/responses/X"},
 		{"deep", "openapi: 3.0.3\na: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", 2, "nested deeper"},
 		{"very deep", "openapi: 3.0.3\na: " + strings.Repeat("{a: ", 100000) + "\n", 2, "nested deeper"},
@@ -147,6 +158,13 @@ func TestJSONDocument(t *testing.T) {
 	}
 	if len(doc.Ops) != 1 || doc.Ops[0].Name != "get_a" {
 		t.Errorf("ops %+v, want get_a", doc.Ops)
+	}
+	odd := "\ufeff" + `{"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": {"/a": {"get": {"summary": "a` + "\u009c\u007f\uffff" + `b\/\ud83d\uDE00\ud83d\\ud83d", "responses": {}}}}}`
+	if doc, err = Parse("openapi.json", []byte(odd)); err != nil {
+		t.Fatal(err)
+	}
+	if got := doc.Ops[0].Doc; got != "a\u009c\u007f\uffffb/\U0001F600\ufffd\\ud83d" {
+		t.Errorf("the summary is %q", got)
 	}
 }
 
@@ -197,7 +215,7 @@ func TestFilesBesideTheDocument(t *testing.T) {
 	write("secret.yaml", "S: {type: string}\n")
 	write("api/openapi.yaml", document(`{$ref: "parts/schemas.yaml#/A"}`, ""))
 	write("api/parts/schemas.yaml", "A: {type: object, required: [b], properties: {b: {$ref: '#/B'}}}\nB: {type: integer, minimum: 3}\n")
-	doc, err := Read(filepath.Join(dir, "api", "openapi.yaml"))
+	doc, err := Read(filepath.Join(dir, "api", "openapi.yaml"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +224,7 @@ func TestFilesBesideTheDocument(t *testing.T) {
 	}
 	write("api/parts/schemas.yaml", "A: {type: object, required: [a], properties: {a: {$ref: '#/A'}}}\n")
 	write("api/openapi.yaml", strings.Replace(document(`{$ref: "parts/schemas.yaml#/A"}`, ""), "{type: object, properties", "{type: object, required: [it], properties", 1))
-	_, err = Read(filepath.Join(dir, "api", "openapi.yaml"))
+	_, err = Read(filepath.Join(dir, "api", "openapi.yaml"), nil)
 	var e *Error
 	if !errors.As(err, &e) || e.File != filepath.Join(dir, "api", "parts", "schemas.yaml") || e.Line != 1 {
 		t.Errorf("error %v, want one at the first line of schemas.yaml", err)
@@ -215,13 +233,13 @@ func TestFilesBesideTheDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("api/openapi.yaml", document(`{$ref: "link.yaml#/S"}`, ""))
-	if _, err := Read(filepath.Join(dir, "api", "openapi.yaml")); err == nil {
+	if _, err := Read(filepath.Join(dir, "api", "openapi.yaml"), nil); err == nil {
 		t.Error("a link that leads out of the directory was followed")
 	}
-	if _, err := Read(filepath.Join(dir, "api")); err == nil {
+	if _, err := Read(filepath.Join(dir, "api"), nil); err == nil {
 		t.Error("a directory was read as a document")
 	}
-	if _, err := Read(filepath.Join(dir, "none.yaml")); err == nil || strings.Count(err.Error(), "none.yaml") != 1 {
+	if _, err := Read(filepath.Join(dir, "none.yaml"), nil); err == nil || strings.Count(err.Error(), "none.yaml") != 1 {
 		t.Errorf("error %v, want one that names the file once", err)
 	}
 }
@@ -327,6 +345,9 @@ func TestLargeDocumentsAreBounded(t *testing.T) {
 				props = append(props, fmt.Sprintf("p%d: {$ref: '#/components/schemas/S%d'}", j, j))
 			}
 			return "{type: object, properties: {" + strings.Join(props, ", ") + "}}"
+		}), ""},
+		{"many schemas", many(8000, func(i int) string {
+			return "{type: object, properties: {a: " + next(i, 8000) + ", b: {type: integer}}}"
 		}), ""},
 		{"many keys", "openapi: 3.0.0\na:\n" + strings.Repeat("- b\n", maxNodes), "more than"},
 	} {

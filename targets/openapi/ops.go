@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -39,7 +40,6 @@ type input struct {
 // ops reads all operations.
 func (r *reader) ops() error {
 	r.doc.Schemes = r.schemes()
-	prefix := r.prefix()
 	taken := map[string]bool{}
 	var all []*request
 	if r.t.Paths == nil || r.t.Paths.Len() == 0 {
@@ -61,13 +61,15 @@ func (r *reader) ops() error {
 				continue
 			}
 			q := &request{Op: Op{Method: method}, op: methods[method], id: methods[method].OperationID}
+			if q.Name = unique(name(q.id, method, path), taken); r.skip != nil && r.skip(q.Name) {
+				continue
+			}
 			q.at = place{r.root, []string{"paths", path}}.follow(item.Ref)
 			q.at = q.at.to(strings.ToLower(method))
 			if err := r.operation(q, path, item); err != nil {
 				return err
 			}
-			q.Path = prefix + q.Path
-			q.Name = unique(name(q.id, method, path), taken)
+			q.Path = r.prefix(q.op, item) + q.Path
 			all = append(all, q)
 		}
 	}
@@ -85,12 +87,20 @@ func (r *reader) ops() error {
 	return nil
 }
 
-// prefix is the path of the first server, which stands before every path.
-func (r *reader) prefix() string {
-	if len(r.t.Servers) == 0 || r.t.Servers[0] == nil {
+// prefix is the path of the first server of an operation, or else of its path or of the
+// document: it stands before the path.
+func (r *reader) prefix(op *openapi3.Operation, item *openapi3.PathItem) string {
+	servers := r.t.Servers
+	if len(item.Servers) > 0 {
+		servers = item.Servers
+	}
+	if op.Servers != nil && len(*op.Servers) > 0 {
+		servers = *op.Servers
+	}
+	if len(servers) == 0 || servers[0] == nil {
 		return ""
 	}
-	s := r.t.Servers[0]
+	s := servers[0]
 	at := s.URL
 	for _, name := range slices.Sorted(maps.Keys(s.Variables)) {
 		if v := s.Variables[name]; v != nil {
@@ -98,14 +108,14 @@ func (r *reader) prefix() string {
 		}
 	}
 	u, err := url.Parse(at)
-	if err != nil || strings.ContainsAny(u.Path, "{}") {
+	if err == nil && u.Opaque != "" { // localhost:8080/v1
+		u, err = url.Parse("//" + at)
+	}
+	if err != nil || strings.ContainsAny(u.Path, "{}") || u.Path != "" && !strings.HasPrefix(u.Path, "/") {
 		r.note("the path of the server %s is not made use of", short(s.URL))
 		return ""
 	}
-	if p := strings.TrimRight(u.EscapedPath(), "/"); strings.HasPrefix(p, "/") {
-		return p
-	}
-	return ""
+	return strings.TrimRight(u.EscapedPath(), "/")
 }
 
 var (
@@ -194,16 +204,23 @@ func (r *reader) operation(q *request, path string, item *openapi3.PathItem) err
 	}
 	names := map[string]string{} // of the parts of the path, as they are written
 	taken := map[string]bool{}
+	twice := ""
 	q.Path = placeholder.ReplaceAllStringFunc(path, func(m string) string {
 		written := m[1 : len(m)-1]
+		if names[written] != "" {
+			twice = m
+		}
 		names[written] = unique(plain(written), taken)
 		return "{" + names[written] + "}"
 	})
+	if twice != "" {
+		return r.fail(q.at, "the path has %s twice: give each its own name", twice)
+	}
 	q.Path, _, _ = strings.Cut(q.Path, "?")
 	q.Path, _, _ = strings.Cut(q.Path, "#")
 	q.Path = strings.NewReplacer(" ", "%20", `"`, "%22").Replace(q.Path)
 	for i, ref := range item.Parameters {
-		if ref == nil || ref.Value == nil || q.op.Parameters.GetByInAndName(ref.Value.In, ref.Value.Name) != nil {
+		if ref != nil && ref.Value != nil && q.op.Parameters.GetByInAndName(ref.Value.In, ref.Value.Name) != nil {
 			continue
 		}
 		at := place{q.at.file, q.at.path[:len(q.at.path)-1]}.to("parameters", strconv.Itoa(i))
@@ -241,12 +258,20 @@ func (r *reader) operation(q *request, path string, item *openapi3.PathItem) err
 	return nil
 }
 
+// circular returns the error of a reference that leads to no value.
+func (r *reader) circular(at place, ref string) error {
+	return r.fail(at, "%s leads to nothing but references, and back to itself: write out what is meant", ref)
+}
+
 // parameter reads one parameter.
 func (r *reader) parameter(q *request, ref *openapi3.ParameterRef, at place, names map[string]string) error {
-	if ref == nil || ref.Value == nil {
+	if ref == nil {
 		return nil
 	}
 	at = at.follow(ref.Ref)
+	if ref.Value == nil {
+		return r.circular(at, ref.Ref)
+	}
 	p := ref.Value
 	name := p.Name
 	in := p.In
@@ -332,12 +357,12 @@ var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 // examples returns those that stand beside a schema.
 func examples(one any, more openapi3.Examples) []value {
 	var out []value
-	if v, ok := given(one); ok && one != nil {
+	if v, ok := example(one); ok {
 		out = append(out, v)
 	}
 	for _, name := range slices.Sorted(maps.Keys(more)) {
 		if e := more[name]; e != nil && e.Value != nil && e.Value.Value != nil && len(out) < 16 {
-			if v, ok := given(e.Value.Value); ok {
+			if v, ok := example(e.Value.Value); ok {
 				out = append(out, v)
 			}
 		}
@@ -366,10 +391,13 @@ func (s *shape) keyed() *shape {
 
 // body reads a request's body.
 func (r *reader) body(q *request) error {
-	if q.op.RequestBody == nil || q.op.RequestBody.Value == nil {
+	if q.op.RequestBody == nil {
 		return nil
 	}
 	at := q.at.to("requestBody").follow(q.op.RequestBody.Ref)
+	if q.op.RequestBody.Value == nil {
+		return r.circular(at, q.op.RequestBody.Ref)
+	}
 	content := q.op.RequestBody.Value.Content
 	media := ""
 	for _, m := range slices.Sorted(maps.Keys(content)) {
@@ -402,8 +430,26 @@ func (r *reader) body(q *request) error {
 		s = s.with(some)
 		r.order = append(r.order, s)
 	}
+	q.Members = members(content[media].Encoding)
 	r.spread(q, s, "body", 0)
 	return nil
+}
+
+// members returns the styles that the members of a form have.
+func members(all map[string]*openapi3.Encoding) map[string]Style {
+	out := map[string]Style{}
+	for name, e := range all {
+		if e == nil || e.Style == "" && e.Explode == nil {
+			continue // it is about the media type
+		}
+		s := Style{Name: cmp.Or(e.Style, "form")}
+		s.Explode = s.Name == "form"
+		if e.Explode != nil {
+			s.Explode = *e.Explode
+		}
+		out[name] = s
+	}
+	return out
 }
 
 const unknownMedia = 4
@@ -430,7 +476,9 @@ const mostSpread = 64
 // spread adds the params of a body: one for each member that is always there, so that each
 // can be referred to and made simpler alone, and one for each other part as a whole.
 func (r *reader) spread(q *request, s *shape, key string, depth int) {
-	fixed := s.kind == "object" && s.leaf == nil && len(s.alts) == 0 && s.extra == nil && !s.nullable && s.least == 0 && len(s.props) > 0
+	// A member is there though all that is in it is left out.
+	lasts := depth == 0 || slices.ContainsFunc(s.props, func(p prop) bool { return p.required && !p.readOnly })
+	fixed := lasts && s.kind == "object" && s.leaf == nil && len(s.alts) == 0 && s.extra == nil && !s.nullable && s.least == 0 && len(s.props) > 0
 	if !fixed || depth > 4 || len(q.params)+len(s.props) > mostSpread || rank(q.Media) == 3 {
 		q.params = append(q.params, input{Param: Param{Key: key}, shape: s, in: "body", name: last(key)})
 		return
@@ -472,8 +520,11 @@ func (r *reader) responses(q *request) error {
 	best := ""
 	for _, status := range slices.Sorted(maps.Keys(all)) {
 		ref := all[status]
-		if ref == nil || ref.Value == nil {
+		if ref == nil {
 			continue
+		}
+		if ref.Value == nil {
+			return r.circular(q.at.to("responses", status).follow(ref.Ref), ref.Ref)
 		}
 		if strings.EqualFold(status, "5XX") {
 			for n := 500; n < 600; n++ {
@@ -547,9 +598,7 @@ func (q *request) flatten() {
 	for _, p := range q.params {
 		p.Domain = p.shape.draws()
 		p.About = short(p.shape.words(3))
-		if rank(q.Media) == 3 && p.in == "body" {
-			p.Domain = raw{p.Domain}
-		}
+		p.Raw = rank(q.Media) == 3 && p.in == "body"
 		q.Params = append(q.Params, p.Param)
 	}
 	slices.SortFunc(q.Params, func(a, b Param) int { return strings.Compare(a.Key, b.Key) })

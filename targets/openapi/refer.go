@@ -13,12 +13,11 @@ import (
 
 // source is a field of the reply of a request that makes or lists something.
 type source struct {
-	q      *request
-	path   string   // of the field: "id", "order.id", "0.id"
-	words  []string // of its name
-	kind   string
-	format string
-	deep   bool // within a list: what was there before
+	q     *request
+	path  string   // of the field: "id", "order.id", "0.id"
+	words []string // of its name
+	kind  string
+	deep  bool // within a list: what was there before
 }
 
 // The bounds of looking for sources.
@@ -32,6 +31,7 @@ const (
 // What links say counts first; then what names and types say, of requests that make
 // something, or else of those that list what there is.
 func (r *reader) refer(all []*request) {
+	r.all = all
 	byID := map[string]*request{}
 	for _, q := range all {
 		if q.id != "" && byID[q.id] == nil {
@@ -41,17 +41,16 @@ func (r *reader) refer(all []*request) {
 	for _, q := range all {
 		r.links(q, all, byID)
 	}
-	var sources []source
 	for _, q := range all {
 		if q.reply != nil && q.Method != "DELETE" && q.Method != "HEAD" {
-			sources = append(sources, fields(q, q.reply, "", nil, false, 0)...)
+			r.sources = append(r.sources, fields(q, q.reply, "", nil, false, 0)...)
 		}
 	}
 	for _, q := range all {
 		for i := range q.params {
 			p := &q.params[i]
 			if !p.linked {
-				p.From = r.from(q, p, all, sources)
+				p.From = r.from(q, p)
 			}
 		}
 	}
@@ -59,7 +58,7 @@ func (r *reader) refer(all []*request) {
 	for _, q := range all {
 		for i := range q.params {
 			if p := &q.params[i]; p.in == "body" && !p.shape.plain() {
-				r.within(q, p.shape, sources, seen)
+				r.within(q, p.shape, seen)
 			}
 		}
 	}
@@ -89,7 +88,7 @@ func (r *reader) links(q *request, all []*request, byID map[string]*request) {
 				}
 			}
 			if to == nil {
-				r.note("the link %s of %s %s leads to no operation", short(name), q.Method, q.Path)
+				r.note("the link %s of %s %s leads to no operation that is made use of", short(name), q.Method, q.Path)
 				continue
 			}
 			to.link(q, l.Value)
@@ -155,14 +154,12 @@ var plainField = regexp.MustCompile(`^[A-Za-z0-9_$@-]+$`)
 // fields returns what the replies of a request hold that others can refer to.
 func fields(q *request, s *shape, path string, words []string, deep bool, depth int) []source {
 	var out []source
-	for len(s.alts) > 0 {
-		s = s.alts[0]
-	}
+	s = s.main()
 	join := func(name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 	switch {
 	case s.plain():
 		if path != "" && (s.kind == "string" || s.kind == "integer" || s.kind == "") && s.kind != "boolean" {
-			out = append(out, source{q, path, words, s.kind, s.format, deep})
+			out = append(out, source{q, path, words, s.kind, deep})
 		}
 	case depth > sourceDepth:
 	case s.kind == "array":
@@ -207,7 +204,7 @@ func split(name string) []string {
 var keys = []string{"id", "uuid", "guid", "uid", "key", "ref", "slug", "code", "sku", "number", "no", "name"}
 
 // from returns where a param can come from.
-func (r *reader) from(q *request, p *input, all []*request, sources []source) []string {
+func (r *reader) from(q *request, p *input) []string {
 	words := split(p.name)
 	kind := p.shape.kind
 	if !p.shape.plain() || len(words) == 0 || enumerated(p.shape) {
@@ -241,10 +238,14 @@ func (r *reader) from(q *request, p *input, all []*request, sources []source) []
 	for _, made := range []bool{true, false} {
 		var found []string
 		rank := func(x source) int { return x.rank(words, named, p.in == "path") }
-		some := slices.DeleteFunc(slices.Clone(sources), func(x source) bool {
+		var some []source
+		for _, x := range r.sources {
 			making := x.q.Method == "POST" && !x.deep
-			return self(x.q) || making != made || !made && len(p.shape.examples) > 0 || x.q.takes(entities) || !x.of(entities) || rank(x) < 0 || !suits(kind, x.kind)
-		})
+			if making == made && !self(x.q) && (made || len(p.shape.examples) == 0) && suits(kind, x.kind) &&
+				!x.q.takes(entities) && x.of(entities, r.all) && rank(x) >= 0 {
+				some = append(some, x)
+			}
+		}
 		slices.SortStableFunc(some, func(a, b source) int { return rank(a) - rank(b) })
 		for _, x := range some {
 			if len(found) < mostFrom && rank(x) == rank(some[0]) {
@@ -252,7 +253,7 @@ func (r *reader) from(q *request, p *input, all []*request, sources []source) []
 			}
 		}
 		if len(found) == 0 && made && p.in == "path" {
-			found = q.location(p, all)
+			found = q.location(p, r.all)
 		}
 		if len(found) > 0 {
 			return found
@@ -294,7 +295,7 @@ func suits(want, have string) bool {
 }
 
 // of reports whether a field tells one of some kinds of things from others.
-func (x source) of(entities []string) bool {
+func (x source) of(entities []string, all []*request) bool {
 	whole := strings.Join(x.words, " ")
 	for _, e := range entities {
 		if slices.Contains(x.q.makes(), e) {
@@ -302,7 +303,7 @@ func (x source) of(entities []string) bool {
 		}
 		// "order_id" says itself what it is of; but what was given is only given back.
 		for _, k := range keys[:4] {
-			if whole == e+" "+k && !x.echo() {
+			if whole == e+" "+k && !x.echo(all) {
 				return true
 			}
 		}
@@ -310,9 +311,14 @@ func (x source) of(entities []string) bool {
 	return false
 }
 
-// echo reports whether a request takes what the field of its reply is named after.
-func (x source) echo() bool {
-	return slices.ContainsFunc(x.q.params, func(p input) bool { return slices.Equal(split(p.name), x.words) })
+// echo reports whether a request, or another one about such things, takes what the field of its
+// reply is named after.
+func (x source) echo(all []*request) bool {
+	kinds := x.q.makes()
+	return slices.ContainsFunc(all, func(q *request) bool {
+		akin := q == x.q || slices.ContainsFunc(q.makes(), func(k string) bool { return slices.Contains(kinds, k) })
+		return akin && slices.ContainsFunc(q.params, func(p input) bool { return slices.Equal(split(p.name), x.words) })
+	})
 }
 
 // rank says how well a field suits a param by its name, the best first; -1 for not at all.
@@ -377,13 +383,13 @@ func parent(path, key string) string {
 	return kindOf(part)
 }
 
-// location returns the requests that say by a Location what they have made where the param
-// is the last part of its path.
+// location returns the requests that say by a Location what they have made, of what the param
+// tells apart.
 func (q *request) location(p *input, all []*request) []string {
 	var out []string
-	before, _, _ := strings.Cut(q.Path, "/{"+p.name+"}")
+	before, _, _ := strings.Cut(q.Path, "/{"+strings.TrimPrefix(p.Key, "path.")+"}")
 	for _, x := range all {
-		if x.Method == "POST" && x != q && x.Path == before && (x.where || x.empty) {
+		if x.Method == "POST" && x != q && strings.TrimSuffix(x.Path, "/") == before && (x.where || x.empty) {
 			out = append(out, x.Name+".header.Location.last")
 		}
 	}
@@ -391,27 +397,27 @@ func (q *request) location(p *input, all []*request) []string {
 }
 
 // within says of the parts of a body that is drawn as a whole where they come from.
-func (r *reader) within(q *request, s *shape, sources []source, seen map[*shape]bool) {
+func (r *reader) within(q *request, s *shape, seen map[*shape]bool) {
 	if seen[s] {
 		return
 	}
 	seen[s] = true
 	for _, a := range s.alts {
-		r.within(q, a, sources, seen)
+		r.within(q, a, seen)
 	}
 	if s.items != nil {
-		r.within(q, s.items, sources, seen)
+		r.within(q, s.items, seen)
 	}
 	if s.extra != nil {
-		r.within(q, s.extra, sources, seen)
+		r.within(q, s.extra, seen)
 	}
 	for i, p := range s.props {
 		if !p.plain() {
-			r.within(q, p.shape, sources, seen)
+			r.within(q, p.shape, seen)
 			continue
 		}
 		in := &input{Param: Param{Key: "body." + strconv.Itoa(i)}, shape: p.shape, in: "body", name: p.name}
-		if from := r.from(q, in, nil, sources); len(from) > 0 {
+		if from := r.from(q, in); len(from) > 0 {
 			c := *p.shape // the schema may be that of other members, too
 			c.from = from
 			s.props[i].shape = &c

@@ -55,12 +55,25 @@ var schemas = []struct{ name, schema, components, about string }{
 	{"discriminator", `{oneOf: [{$ref: "#/components/schemas/Cat"}, {$ref: "#/components/schemas/Dog"}], discriminator: {propertyName: kind, mapping: {c: "#/components/schemas/Cat", d: "#/components/schemas/Dog"}}}`,
 		`{Cat: {type: object, required: [kind], properties: {kind: {type: string}, lives: {type: integer}}}, Dog: {type: object, required: [kind], properties: {kind: {type: string}}}}`,
 		"either {kind: always c, [lives: a whole number]}, or {kind: always d}"},
+	{"discriminator of what is inherited from", `{$ref: "#/components/schemas/Pet"}`, pets,
+		"either {kind: always bird, [wings: a whole number]}, or {kind: always cat, lives: a whole number}, or {[eyes: a whole..."},
+	{"discriminator that is inherited", `{$ref: "#/components/schemas/Cat"}`, pets, "{kind: always cat, lives: a whole number}"},
+	{"discriminator that is inherited twice", `{$ref: "#/components/schemas/Owl"}`, pets, "{[eyes: a whole number], kind: always Owl, [wings: a whole number]}"},
+	{"discriminator above alternatives", `{$ref: "#/components/schemas/Cat"}`,
+		`{Pet: {type: object, required: [kind], properties: {kind: {type: string}}, oneOf: [{$ref: "#/components/schemas/Cat"}, {$ref: "#/components/schemas/Dog"}], discriminator: {propertyName: kind}}, Cat: {allOf: [{$ref: "#/components/schemas/Pet"}, {properties: {lives: {type: integer}}}]}, Dog: {allOf: [{$ref: "#/components/schemas/Pet"}, {required: [bark], properties: {bark: {type: boolean}}}]}}`,
+		"{kind: always Cat, [lives: a whole number]}"},
+	{"discriminator that the alternatives know better", `{oneOf: [{$ref: "#/components/schemas/Cat"}, {$ref: "#/components/schemas/Dog"}], discriminator: {propertyName: kind}}`,
+		`{Cat: {type: object, required: [kind], properties: {kind: {type: string, enum: [cat]}}}, Dog: {type: object, required: [kind], properties: {kind: {const: dog}}}}`,
+		"either {kind: always cat}, or {kind: always dog}"},
 	{"cycle with an end", `{$ref: "#/components/schemas/Node"}`, `{Node: {type: object, required: [v], properties: {v: {type: integer}, next: {$ref: "#/components/schemas/Node"}, kids: {type: array, items: {$ref: "#/components/schemas/Node"}}}}}`,
 		"{[kids: a list: {[kids: ...], [next: ...], v: a whole number}], [next: {[kids: a list: ...], [next: {[kids: ...], [ne..."},
 	{"cycle through a list", `{$ref: "#/components/schemas/Tree"}`, `{Tree: {type: array, items: {$ref: "#/components/schemas/Tree"}}}`, "a list: a list: a list: ..."},
 	{"cycle through alternatives", `{$ref: "#/components/schemas/Expr"}`, `{Expr: {oneOf: [{type: integer}, {type: object, required: [l, r], properties: {l: {$ref: "#/components/schemas/Expr"}, r: {$ref: "#/components/schemas/Expr"}}}]}}`,
 		"either a whole number, or {l: either a whole number, or ..., r: either a whole number, or ...}"},
 }
+
+// pets is a hierarchy whose root says how its heirs are told apart.
+const pets = `{Pet: {type: object, required: [kind], properties: {kind: {type: string}}, discriminator: {propertyName: kind, mapping: {cat: "#/components/schemas/Cat", bird: Bird}}}, Cat: {allOf: [{$ref: "#/components/schemas/Pet"}, {type: object, required: [lives], properties: {lives: {type: integer}}}]}, Bird: {allOf: [{$ref: "#/components/schemas/Pet"}, {type: object, properties: {wings: {type: integer}}}]}, Owl: {allOf: [{$ref: "#/components/schemas/Bird"}, {type: object, properties: {eyes: {type: integer}}}]}}`
 
 // document is one with a body of a schema.
 func document(schema, components string) string {

@@ -74,10 +74,13 @@ func (r *reader) shape(ref *openapi3.SchemaRef, at place) (*shape, error) {
 
 // parts adds a schema to others that are to hold, and all that it wants to hold beside.
 func (r *reader) parts(all []part, ref *openapi3.SchemaRef, at place) ([]part, error) {
-	if ref == nil || ref.Value == nil {
+	if ref == nil {
 		return all, nil
 	}
 	at = at.follow(ref.Ref)
+	if ref.Value == nil {
+		return nil, r.circular(at, ref.Ref)
+	}
 	if slices.ContainsFunc(all, func(p part) bool { return p.schema == ref.Value }) {
 		return all, nil
 	}
@@ -108,7 +111,7 @@ func (r *reader) compile(parts []part) (*shape, error) {
 		s.at = parts[0].at
 	}
 	if len(r.order) >= maxShapes {
-		return nil, r.fail(s.at, "requests are made of more than %d schemas", maxShapes)
+		return nil, r.fail(s.at, "requests and replies are made of more than %d schemas: give a document with fewer operations", maxShapes)
 	}
 	r.shapes[key.String()] = s
 	r.order = append(r.order, s)
@@ -137,8 +140,11 @@ func (r *reader) fill(s *shape, parts []part) error {
 		return r.enumerate(s, consts)
 	}
 	for i, p := range parts {
-		if group, name := alternatives(p.schema); !p.chosen && len(group) > 0 {
-			return r.choose(s, parts, i, group, name)
+		if p.chosen {
+			continue
+		}
+		if group, at := r.alternatives(p); len(group) > 0 {
+			return r.choose(s, parts, i, group, at)
 		}
 	}
 	if len(kinds) > 1 {
@@ -167,17 +173,10 @@ func (s *shape) describe(all []*openapi3.Schema) {
 		if s.format == "" {
 			s.format = x.Format
 		}
-		var some []any
-		if x.Example != nil {
-			some = append(some, x.Example)
-		}
-		for _, e := range append(some, x.Examples...) {
-			if v, ok := given(e); ok && len(s.examples) < 16 {
+		for _, e := range slices.Concat([]any{x.Example}, x.Examples, []any{x.Default}) {
+			if v, ok := example(e); ok && len(s.examples) < 16 {
 				s.examples = append(s.examples, v)
 			}
-		}
-		if v, ok := given(x.Default); ok && x.Default != nil {
-			s.examples = append(s.examples, v)
 		}
 	}
 }
@@ -296,33 +295,79 @@ func short(s string) string {
 	return s
 }
 
-// alternatives returns those of a schema.
-func alternatives(x *openapi3.Schema) (openapi3.SchemaRefs, string) {
-	if len(x.OneOf) > 0 {
-		return x.OneOf, "oneOf"
+// alternatives returns those of a schema, and where they stand: what inherits from a schema
+// that says how its heirs are told apart is one, too.
+func (r *reader) alternatives(p part) (openapi3.SchemaRefs, place) {
+	switch x := p.schema; {
+	case len(x.OneOf) > 0:
+		return x.OneOf, p.at.to("oneOf")
+	case len(x.AnyOf) > 0:
+		return x.AnyOf, p.at.to("anyOf")
+	case x.Discriminator != nil:
+		return r.heirs(x), place{file: r.root}
 	}
-	return x.AnyOf, "anyOf"
+	return nil, place{}
+}
+
+// heirs returns the schemas that inherit from one by allOf, also by way of others.
+func (r *reader) heirs(x *openapi3.Schema) openapi3.SchemaRefs {
+	if r.t.Components == nil {
+		return nil
+	}
+	if r.kids == nil {
+		r.kids = map[*openapi3.Schema]openapi3.SchemaRefs{}
+		for _, name := range sortedKeys(r.t.Components.Schemas) {
+			kid := r.t.Components.Schemas[name]
+			if kid == nil || kid.Value == nil || kid.Ref != "" { // another name for a schema
+				continue
+			}
+			at := place{path: []string{"components", "schemas", name}}
+			for _, of := range kid.Value.AllOf {
+				if of != nil && of.Value != nil {
+					r.kids[of.Value] = append(r.kids[of.Value], &openapi3.SchemaRef{Ref: at.String(), Value: kid.Value})
+				}
+			}
+		}
+	}
+	all := slices.Clone(r.kids[x])
+	for i := 0; i < len(all) && len(all) <= maxAlts; i++ {
+		for _, kid := range r.kids[all[i].Value] {
+			if !slices.ContainsFunc(all, func(a *openapi3.SchemaRef) bool { return a.Value == kid.Value }) {
+				all = append(all, kid)
+			}
+		}
+	}
+	return all
 }
 
 // choose makes a shape of the alternatives of one part.
-func (r *reader) choose(s *shape, parts []part, i int, group openapi3.SchemaRefs, name string) error {
+func (r *reader) choose(s *shape, parts []part, i int, group openapi3.SchemaRefs, at place) error {
 	chosen := slices.Clone(parts)
 	chosen[i].chosen = true
 	d := parts[i].schema.Discriminator
+	is := func(ref *openapi3.SchemaRef, p part) bool { return ref != nil && p.schema == ref.Value }
+	settled := slices.IndexFunc(parts, func(p part) bool { // what holds anyway
+		return !p.chosen && p.schema != parts[i].schema && slices.ContainsFunc(group, func(ref *openapi3.SchemaRef) bool { return is(ref, p) })
+	})
 	for n, ref := range group {
-		if n == maxAlts {
+		if len(s.alts) == maxAlts {
 			r.note("%s: of more than %d alternatives the first are drawn", s.at, maxAlts)
 			break
 		}
-		if ref == nil || ref.Value == nil || slices.ContainsFunc(parts, func(p part) bool { return p.schema == ref.Value }) {
-			continue // itself: that says nothing
+		if ref == nil || ref.Value == nil || settled >= 0 && !is(ref, parts[settled]) ||
+			settled < 0 && slices.ContainsFunc(parts, func(p part) bool { return is(ref, p) }) {
+			continue // itself, or out of the question
 		}
-		more, err := r.parts(chosen, ref, parts[i].at.to(name, strconv.Itoa(n)))
+		more, err := r.parts(chosen, ref, at.to(strconv.Itoa(n)))
 		if err != nil {
 			return err
 		}
-		if d != nil && d.PropertyName != "" && ref.Ref != "" {
-			more = append(slices.Clone(more), part{schema: tagged(d, ref.Ref, group), at: parts[i].at})
+		if x := tagged(d, ref.Ref, more); x != nil {
+			more = append(slices.Clone(more), part{schema: x, at: parts[i].at})
+		}
+		if settled >= 0 {
+			s.examples = nil
+			return r.fill(s, more)
 		}
 		alt, err := r.compile(more)
 		if err != nil {
@@ -336,13 +381,27 @@ func (r *reader) choose(s *shape, parts []part, i int, group openapi3.SchemaRefs
 	return nil
 }
 
-// tagged is a schema that says which alternative an object is.
-func tagged(d *openapi3.Discriminator, ref string, group openapi3.SchemaRefs) *openapi3.Schema {
+// tagged is a schema that says which alternative an object is; nil where nothing does, or the
+// alternative says so itself.
+func tagged(d *openapi3.Discriminator, ref string, parts []part) *openapi3.Schema {
+	if d == nil || d.PropertyName == "" || ref == "" {
+		return nil
+	}
 	tag := ref[strings.LastIndexByte(ref, '/')+1:]
 	for _, name := range slices.Sorted(maps.Keys(d.Mapping)) {
 		if to := d.Mapping[name].Ref; to == ref || strings.HasSuffix(ref, "/"+to) {
 			tag = name
 			break
+		}
+	}
+	for _, p := range parts {
+		x := p.schema.Properties[d.PropertyName]
+		if x == nil || x.Value == nil {
+			continue
+		}
+		said := fixed([]*openapi3.Schema{x.Value})
+		if said != nil && !slices.ContainsFunc(said, func(v value) bool { return v.contract() == harness.Text(tag) }) {
+			return nil
 		}
 	}
 	return &openapi3.Schema{
@@ -563,23 +622,47 @@ func (r *reader) text(s *shape, all []*openapi3.Schema) error {
 	return nil
 }
 
-// settle computes the size of the smallest instance of every shape: from the leaves up,
-// until nothing changes.
+// settle computes the size of the smallest instance of every shape: what a shape consists of
+// comes before it where that can be, and what has become smaller makes others smaller.
 func (r *reader) settle() {
+	wholes := map[*shape][]*shape{}
 	for _, s := range r.order {
 		if s.leaf == nil || s.size == 0 {
 			s.size = endless
 		}
-	}
-	for changed := true; changed; {
-		changed = false
-		// What a shape consists of was mostly made after it.
-		for _, s := range slices.Backward(r.order) {
-			if n := s.smallest(); n < s.size {
-				s.size, changed = n, true
-			}
+		for _, p := range s.consists() {
+			wholes[p] = append(wholes[p], s)
 		}
 	}
+	next := slices.Clone(r.order)
+	slices.Reverse(next) // what a shape consists of was mostly made after it
+	for len(next) > 0 {
+		s := next[0]
+		next = next[1:]
+		if n := s.smallest(); n < s.size {
+			s.size = n
+			next = append(next, wholes[s]...)
+		}
+	}
+}
+
+// consists returns what the size of a shape depends on.
+func (s *shape) consists() []*shape {
+	switch {
+	case s.leaf != nil || s.kind == "never":
+		return nil
+	case len(s.alts) > 0:
+		return s.alts
+	case s.kind == "array":
+		return []*shape{s.items}
+	}
+	var out []*shape
+	for _, p := range s.props {
+		if p.required && !p.readOnly {
+			out = append(out, p.shape)
+		}
+	}
+	return out
 }
 
 func (s *shape) smallest() int {
@@ -639,26 +722,24 @@ func (r *reader) finite(s *shape, what string) error {
 
 // culprit returns a part for which a shape is endless.
 func (s *shape) culprit() *shape {
-	var parts []*shape
-	switch {
-	case s.size < endless || s.leaf != nil || s.kind == "never":
-	case len(s.alts) > 0:
-		parts = s.alts
-	case s.kind == "array":
-		parts = []*shape{s.items}
-	default:
-		for _, p := range s.props {
-			if p.required && !p.readOnly {
-				parts = append(parts, p.shape)
-			}
-		}
+	if s.size < endless {
+		return nil
 	}
-	for _, p := range parts {
+	for _, p := range s.consists() {
 		if p.size >= endless {
 			return p
 		}
 	}
 	return nil
+}
+
+// main returns the first alternative that is more than null.
+func (s *shape) main() *shape {
+	for len(s.alts) > 0 {
+		i := slices.IndexFunc(s.alts, func(a *shape) bool { return a.kind != "null" })
+		s = s.alts[max(i, 0)]
+	}
+	return s
 }
 
 // plain reports whether a value of the schema is a scalar.

@@ -187,3 +187,10 @@ func given(x any) (value, bool) {
 	got, err := readValue(v)
 	return got, err == nil
 }
+
+// example returns what a document gives as an example; false where it gives none, or one that
+// a case would take for a reference.
+func example(x any) (value, bool) {
+	v, ok := given(x)
+	return v, ok && x != nil && len(v.contract().References()) == 0
+}

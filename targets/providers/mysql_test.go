@@ -3,6 +3,7 @@ package providers
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"testing"
 	"time"
 
@@ -78,13 +79,23 @@ func TestMySQLResetBringsBackTheFirst(t *testing.T) {
 		t.Error("the user is no ordinary one")
 	}
 	mysqlRun(t, db, "CREATE TABLE migrations (v int); INSERT INTO migrations VALUES (3)") // as a service does when it starts
+	root, err := mysqlOpen(d.Addr(), mysqlRoot, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	wide := "n int"
+	for i := range 120 {
+		wide += fmt.Sprintf(", column_%d int", i)
+	}
+	mysqlRun(t, root, "SET GLOBAL group_concat_max_len = 1024; CREATE TABLE wide ("+wide+"); INSERT INTO wide (column_119) VALUES (7)") // MySQL's length
 	want := mysqlText(t, db, mysqlState)
 	reset(t, d)
 	if got := mysqlText(t, db, mysqlState); got != want {
 		t.Errorf("the first reset has changed something:\n got %s\nwant %s", got, want)
 	}
 	for round := range 3 {
-		mysqlRun(t, db, mysqlMess)
+		mysqlRun(t, db, mysqlMess+"UPDATE wide SET column_119 = 8;")
 		if got := mysqlText(t, db, mysqlState); got == want {
 			t.Fatal("the mess has changed nothing")
 		}
@@ -96,6 +107,9 @@ func TestMySQLResetBringsBackTheFirst(t *testing.T) {
 		}
 		if got := mysqlText(t, db, "SELECT count(*) FROM late"); got != "0" {
 			t.Errorf("a table that was made later holds %s rows, want none", got)
+		}
+		if got := mysqlText(t, db, "SELECT column_119 FROM wide"); got != "7" {
+			t.Errorf("the last of many columns: %s", got)
 		}
 		if got := mysqlText(t, db, "SELECT v FROM migrations"); got != "3" {
 			t.Errorf("migrations: %s", got)

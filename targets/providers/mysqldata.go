@@ -48,8 +48,9 @@ const (
 	// before.
 	mysqlGap = 110 * time.Millisecond
 	// mysqlSession holds for the connection of a reset: keys were heeded when the rows were
-	// written first, and a row whose number is 0 keeps that.
-	mysqlSession = "SET SESSION foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', " +
+	// written first, and a row whose number is 0 keeps that. The names of a table's columns are
+	// one text, which MySQL would cut off after 1024 bytes.
+	mysqlSession = "SET SESSION foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', group_concat_max_len = 1048576, " +
 		"lock_wait_timeout = 2, innodb_lock_wait_timeout = 2"
 	mysqlOthers = "NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys', '" + snapshotSchema + "')"
 	// mysqlRounds is how often tables are put right after another one's triggers.

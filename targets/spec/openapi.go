@@ -27,7 +27,12 @@ func (f *File) readDocument() error {
 		return f.Mistake(key, "%s is not below this directory: put the document beside this file", at)
 	}
 	file := filepath.Join(filepath.Dir(f.src.file), at)
-	doc, err := openapi.Read(file)
+	skipped := map[string]bool{}
+	doc, err := openapi.Read(file, func(op string) bool {
+		o := f.API.Ops[op]
+		skipped[op] = o != nil && o.Skip
+		return skipped[op]
+	})
 	var e *openapi.Error
 	switch {
 	case errors.As(err, &e) && e.Line > 0:
@@ -49,15 +54,12 @@ func (f *File) readDocument() error {
 	for _, o := range doc.Ops {
 		f.API.Ops[o.Name] = merge(f.API.Ops[o.Name], o)
 	}
-	maps.DeleteFunc(f.API.Ops, func(name string, o *Op) bool {
-		return o != nil && o.Skip && slices.ContainsFunc(doc.Ops, func(d openapi.Op) bool { return d.Name == name })
-	})
-	f.prune()
+	maps.DeleteFunc(f.API.Ops, func(name string, _ *Op) bool { return skipped[name] })
 	f.follow(doc)
-	if l := doc.Login; f.API.Login == nil && l != nil && f.API.Ops[l.Op] != nil {
+	if l := doc.Login; f.API.Login == nil && l != nil {
 		f.API.Login = &Login{Op: l.Op, Token: "{{reply." + l.Token + "}}"}
 		said := fmt.Sprintf("op: %s, token: %q", l.Op, f.API.Login.Token)
-		if l.Register != "" && f.API.Ops[l.Register] != nil {
+		if l.Register != "" {
 			f.API.Login.Register = l.Register
 			said += ", register: " + l.Register
 		}
@@ -84,15 +86,15 @@ func merge(o *Op, d openapi.Op) *Op {
 	if o == nil {
 		o = new(Op)
 	}
-	if o.Request != "" || o.Skip { // it stands for itself
+	if o.Request != "" { // it stands for itself
 		return o
 	}
 	o.Request = d.Method + " " + d.Path
 	o.Doc = cmp.Or(o.Doc, d.Doc)
-	o.Media, o.known, o.Login = d.Media, d.Allowed, true
+	o.Media, o.Members, o.known, o.Login = d.Media, d.Members, d.Allowed, true
 	params := map[string]*Param{}
 	for _, p := range d.Params {
-		params[p.Key] = &Param{Optional: p.Optional, From: p.From, Style: p.Style, drawn: p.Domain, meaning: p.About, inferred: true}
+		params[p.Key] = &Param{Optional: p.Optional, Raw: p.Raw, From: p.From, Style: p.Style, drawn: p.Domain, meaning: p.About, inferred: true}
 	}
 	for key, p := range o.Params {
 		was := params[key]
@@ -125,23 +127,6 @@ func (f *File) follow(doc *openapi.Doc) {
 		}
 		o.Stream = min(usualStream, cmp.Or(f.Service.Timeout, DefaultTimeout)/2)
 		f.Assumed = append(f.Assumed, fmt.Sprintf("api.ops.%s.stream is %s: it answers with server-sent events", d.Name, time.Duration(o.Stream)))
-	}
-}
-
-// prune forgets references to operations that are left out.
-func (f *File) prune() {
-	for _, o := range f.API.Ops {
-		if o == nil {
-			continue
-		}
-		for _, p := range o.Params {
-			if p != nil && p.inferred {
-				p.From = slices.DeleteFunc(p.From, func(from string) bool {
-					name, _, _ := strings.Cut(from, ".")
-					return f.API.Ops[name] == nil
-				})
-			}
-		}
 	}
 }
 
@@ -209,6 +194,9 @@ func (f *File) credential(name string, s openapi.Scheme, alone bool) (c Credenti
 		return c, fmt.Sprintf("nothing logs in for %s: give api.login, or api.auth %s", name, name)
 	case s.Kind == "key" && !alone:
 		return c, fmt.Sprintf("%s is a key beside something else: give api.auth %s", name, name)
+	}
+	if s.Kind == "key" && s.In == "header" && strings.EqualFold(s.Name, "Authorization") && !has {
+		s.Kind = "bearer" // a token of which the document does not say that
 	}
 	switch {
 	case s.Kind == "key" && slices.Contains([]string{"header", "query", "cookie"}, s.In) && headerName.MatchString(s.Name):

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
 )
 
 const document = `openapi: 3.0.3
@@ -212,5 +214,56 @@ func TestReferencesNameOps(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestNothingRefersToWhatIsLeftOut leaves out the op that another one's bodies refer to from
+// within, and the one that plainly is the login.
+func TestNothingRefersToWhatIsLeftOut(t *testing.T) {
+	t.Parallel()
+	const document = `openapi: 3.0.3
+info: {title: t, version: "1"}
+paths:
+  /login: {post: {operationId: login, requestBody: {content: {application/json: {schema: {type: object, required: [password], properties: {password: {type: string}}}}}}, responses: {"200": {description: in, content: {application/json: {schema: {type: object, properties: {token: {type: string}}}}}}}}}
+  /products: {post: {operationId: product, responses: {"201": {description: made, content: {application/json: {schema: {type: object, properties: {id: {type: integer}}}}}}}}}
+  /orders: {post: {operationId: order, requestBody: {content: {application/json: {schema: {type: object, required: [lines], properties: {lines: {type: array, minItems: 1, items: {type: object, required: [product_id], properties: {product_id: {type: integer}}}}}}}}}, responses: {"201": {description: made}}}}
+components: {securitySchemes: {b: {type: http, scheme: bearer}}}
+`
+	refers := func(yaml string) (f *File, refers bool) {
+		t.Helper()
+		f, err := loadedWith(t, yaml, document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(1, 1))
+		for range 20 {
+			for _, label := range f.API.Ops["order"].Params["body.lines"].drawn.Draw(rng).References() {
+				refers = refers || label == "product"
+			}
+		}
+		return f, refers
+	}
+	if f, got := refers(beside); !got || f.API.Login == nil {
+		t.Errorf("with all ops: refers %v, login %v", got, f.API.Login)
+	}
+	if f, got := refers(beside + "  ops: {product: {skip: true}, login: {skip: true}}\n"); got || f.API.Login != nil {
+		t.Errorf("without two ops: refers %v, login %v", got, f.API.Login)
+	}
+	if _, err := loadedWith(t, beside+"  ops: {prodcut: {skip: true}}\n", document); err == nil || !strings.Contains(err.Error(), "prodcut is no operation") {
+		t.Errorf("without an op that is not there: %v", err)
+	}
+}
+
+func TestTextIsSentAsItIs(t *testing.T) {
+	t.Parallel()
+	f, err := loadedWith(t, beside, `openapi: 3.0.3
+info: {title: t, version: "1"}
+paths: {/notes: {post: {operationId: note, requestBody: {content: {text/plain: {schema: {type: string}}}}, responses: {"201": {description: made}}}}}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := f.HarnessOps()[0].Params[0].Domain.Draw(rand.New(rand.NewPCG(1, 1))); v.Form != harness.FormRaw {
+		t.Errorf("the body is %v, want a raw one", v)
 	}
 }

@@ -20,7 +20,7 @@ func TestBothDescriptionsSayTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := openapi.Read("../../testdata/services/shop/openapi.yaml")
+	doc, err := openapi.Read("../../testdata/services/shop/openapi.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

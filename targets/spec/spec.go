@@ -155,10 +155,11 @@ type Op struct {
 	// Service.Timeout, if that is less) where the OpenAPI document says text/event-stream.
 	Stream Duration `yaml:"stream"`
 
-	Media string       `yaml:"-"` // of its body; zero means JSON
-	Login bool         `yaml:"-"` // the document says whether a login is asked for: Auth is all that is sent
-	Auth  []Credential `yaml:"-"` // what a call says about who is calling
-	known []int        // statuses from 500 that the document gives
+	Media   string                   `yaml:"-"` // of its body; zero means JSON
+	Members map[string]openapi.Style `yaml:"-"` // of a form: how arrays and objects are written
+	Login   bool                     `yaml:"-"` // the document says whether a login is asked for: Auth is all that is sent
+	Auth    []Credential             `yaml:"-"` // what a call says about who is calling
+	known   []int                    // statuses from 500 that the document gives
 }
 
 // Credential is what a call says about who is calling.

@@ -15,7 +15,7 @@ func Embedded() *Engine {
 	zerolog.SetGlobalLevel(zerolog.Disabled)
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	return &Engine{
-		version: Version, host: "127.0.0.1", own: "127.0.0.1", listen: "127.0.0.1:0",
+		version: ownVersion, host: "127.0.0.1", own: "127.0.0.1", listen: "127.0.0.1:0",
 		create: func(name, listen, upstream string) (proxy, error) {
 			p := toxiproxy.NewProxy(server, name, listen, upstream)
 			if err := p.Start(); err != nil {

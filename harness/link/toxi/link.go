@@ -34,9 +34,11 @@ var _ harness.Link = (*Link)(nil)
 type force struct {
 	toxic  harness.Toxic
 	parts  []toxic
-	down   bool // the proxy is stopped
-	before mark // taken before it was put in force: from here on it ends connections
-	after  mark // ... and when that was done: from here on nothing passes untouched
+	down   bool                 // the proxy is stopped
+	before mark                 // taken before it was put in force: from here on it ends connections
+	after  mark                 // ... and when that was done: from here on nothing passes untouched
+	behind []string             // streams on which nothing comes to it: an earlier one lets nothing pass
+	shared atomic.Pointer[mark] // from here on another, too, may have ended what ends
 	final  atomic.Pointer[mark]
 }
 
@@ -67,7 +69,8 @@ func (l *Link) Stats() harness.LinkStats {
 // connections through it.
 //
 // A toxic on bytes counts those that came to where it begins since it is in force, one on
-// connections those that toxiproxy has ended, and one on the ends of streams these.
+// connections those that toxiproxy has ended, and one on the ends of streams these. What may
+// have been the work of another that is in force, too, it does not count.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
 	fail := func(err error) (harness.Injection, error) {
 		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)
@@ -92,6 +95,7 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 		parts[i].Name = fmt.Sprintf("%s_%s_%d_%d", parts[i].Type, parts[i].Stream, l.last, i)
 	}
 	f := &force{toxic: t, parts: parts, down: down, before: l.mark()}
+	f.stand(l.inForce)
 	if err := l.put(f); err != nil {
 		l.engine.gaveUp(fmt.Sprintf("link %s: %v", l.name, err))
 		return fail(errors.Join(fmt.Errorf("%w: its proxy was given up with the connections through it", err), l.renew(errors.Is(err, errHung))))
@@ -99,6 +103,27 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	f.after = l.mark()
 	l.inForce = append(l.inForce, f)
 	return harness.Injection{Heal: l.heal(f), Acted: l.acted(f), Unit: f.unit()}, nil
+}
+
+// stand notes what of others' work a force must not claim, and they of its. Toxics that come
+// later stand behind those that are there.
+func (f *force) stand(inForce []*force) {
+	for _, was := range inForce {
+		if t := was.toxic; t.Hold || t.Drop || t.Reset {
+			f.behind = append(f.behind, streams(t.Dir)...)
+		}
+		if !f.down && (was.ends() || was.toxic.Drop) { // which closes what it was in force on at its end
+			f.shared.CompareAndSwap(nil, &f.before)
+		}
+		if !was.down && (f.ends() || f.toxic.Drop) {
+			was.shared.CompareAndSwap(nil, &f.before)
+		}
+	}
+}
+
+// ends reports whether a force counts the connections that toxiproxy ends.
+func (f *force) ends() bool {
+	return f.down || f.toxic.Reset || f.toxic.Cut || f.toxic.Expire > 0
 }
 
 // clash says what toxiproxy cannot do beside what is in force. In 2.12.0, limit_data still
@@ -322,12 +347,11 @@ func (l *Link) Close() error {
 	}
 	// A toxic that holds bytes runs on after its connection, until it is removed.
 	err := do(func() error {
+		var errs []error
 		for _, t := range slices.Backward(toxics) {
-			if err := p.remove(t.Name); err != nil {
-				return err
-			}
+			errs = append(errs, p.remove(t.Name))
 		}
-		return p.end(false)
+		return errors.Join(append(errs, p.end(false))...)
 	})
 	if errors.Is(err, errHung) {
 		l.engine.gaveUp(fmt.Sprintf("link %s: end its proxy: %v", l.name, err))
@@ -358,6 +382,9 @@ func (l *Link) acted(f *force) func() int64 {
 		var n int64
 		bytes, _ := touches(f.toxic)
 		for _, stream := range streams(f.toxic.Dir) {
+			if slices.Contains(f.behind, stream) {
+				continue
+			}
 			if stream == "upstream" {
 				n += came(bytes, now.front.Up-f.after.front.Up)
 				n += came(f.toxic.Linger > 0, now.front.UpEnds-f.after.front.UpEnds)
@@ -366,9 +393,12 @@ func (l *Link) acted(f *force) func() int64 {
 				n += came(f.toxic.Linger > 0, now.back.DownEnds-f.after.back.DownEnds)
 			}
 		}
+		if until := f.shared.Load(); until != nil {
+			now = until
+		}
 		// Toxiproxy ended what ended at the front and not at the back.
 		ended := now.front.HungUp - f.before.front.HungUp - (now.back.HungUp - f.before.back.HungUp)
-		return n + came(f.down || f.toxic.Reset || f.toxic.Cut || f.toxic.Expire > 0, max(0, ended))
+		return n + came(f.ends(), max(0, ended))
 	}
 }
 

@@ -30,8 +30,8 @@ import (
 	"github.com/shakedown-go/shakedown/harness/link"
 )
 
-// Version is that of the toxiproxy in this process.
-const Version = "2.12.0"
+// ownVersion is that of the toxiproxy in this process.
+const ownVersion = "2.12.0"
 
 // limit bounds every call of toxiproxy.
 const limit = 2 * time.Second
@@ -83,7 +83,7 @@ func (e *Engine) Notes() []string {
 	}
 	left := "they are left behind there"
 	if !e.remote {
-		left = fmt.Sprintf("%d goroutines of toxiproxy run in this process", Goroutines())
+		left = fmt.Sprintf("%d goroutines of toxiproxy run in this process", goroutines())
 	}
 	return []string{fmt.Sprintf("proxies of toxiproxy that were given up: %d, the first for this: %s; %s", e.lost, e.first, left)}
 }
@@ -96,8 +96,8 @@ func (e *Engine) gaveUp(why string) {
 	}
 }
 
-// Goroutines returns how many goroutines of toxiproxy there are in this process.
-func Goroutines() int {
+// goroutines returns how many goroutines of toxiproxy there are in this process.
+func goroutines() int {
 	buf := make([]byte, 1<<20)
 	for {
 		n := runtime.Stack(buf, true)

@@ -118,7 +118,7 @@ func engines(t *testing.T, test func(*testing.T, *Engine)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.version = Version // a server that is built from its module says "git"
+		e.version = ownVersion // a server that is built from its module says "git"
 		test(t, e)
 	})
 }
@@ -211,10 +211,10 @@ func TestVersionIsThatOfTheModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.TrimSpace(string(out)); got != "v"+Version {
-		t.Errorf("the module is %s, Version says %s", got, Version)
+	if got := strings.TrimSpace(string(out)); got != "v"+ownVersion {
+		t.Errorf("the module is %s, ownVersion says %s", got, ownVersion)
 	}
-	if got := Embedded().Name(); got != "toxiproxy@"+Version {
+	if got := Embedded().Name(); got != "toxiproxy@"+ownVersion {
 		t.Errorf("it is called %s", got)
 	}
 }
@@ -500,6 +500,44 @@ func TestOverlappingToxics(t *testing.T) {
 	})
 }
 
+// TestEffectOfAnotherIsNotClaimed: what lies behind a toxic that lets nothing pass is not
+// touched, and where two could have ended a connection neither counts it, but for the one
+// that stops the proxy.
+func TestEffectOfAnotherIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		l := listen(t, e, serve(t, echo))
+		c := dial(t, l.Addr())
+		roundTrip(t, c, "warm")
+		lag := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: time.Millisecond})
+		hold := disturb(t, l, harness.Toxic{Dir: harness.Up, Hold: true})
+		behind := disturb(t, l, harness.Toxic{Dir: harness.Up, Slice: 1})
+		io.WriteString(c, "hello")
+		eventually(t, "it is held", func() bool { return hold.Acted() == 5 })
+		if n, m := behind.Acted(), lag.Acted(); n != 0 || m != 5 {
+			t.Errorf("behind a stall %d bytes were sliced, before it %d delayed", n, m)
+		}
+		for _, inj := range []harness.Injection{behind, hold, lag} {
+			heal(t, inj)
+		}
+		c = dial(t, l.Addr())
+		roundTrip(t, c, "warm")
+		cut := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: 1 << 20})
+		expire := disturb(t, l, harness.Toxic{Dir: harness.Down, Drop: true, Expire: 50 * time.Millisecond})
+		ended(c)
+		c = dial(t, l.Addr())
+		down := disturb(t, l, harness.Toxic{Refuse: true, Close: true})
+		ended(c)
+		eventually(t, "that is counted", func() bool { return down.Acted() > 0 })
+		if n, m := cut.Acted(), expire.Acted(); n != 0 || m != 0 {
+			t.Errorf("of what another may have ended, %d were cut and %d expired", n, m)
+		}
+		for _, inj := range []harness.Injection{down, expire, cut} {
+			heal(t, inj)
+		}
+	})
+}
+
 func TestWhatToxiproxyCannotDo(t *testing.T) {
 	t.Parallel()
 	l := listen(t, Embedded(), serve(t, echo))
@@ -721,6 +759,33 @@ func TestRemoteThatGoesAway(t *testing.T) {
 	}
 }
 
+// TestCloseEndsTheProxyWhateverBecameOfItsToxics: who else uses that toxiproxy may have taken
+// them away.
+func TestCloseEndsTheProxyWhateverBecameOfItsToxics(t *testing.T) {
+	t.Parallel()
+	at := api(t)
+	e, err := Remote(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.Listen("dep", serve(t, echo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disturb(t, l, harness.Toxic{Hold: true})
+	c := client.NewClient(at)
+	if err := c.ResetState(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err == nil {
+		t.Error("that toxics were gone is not said")
+	}
+	left, err := c.Proxies()
+	if err != nil || len(left) != 0 {
+		t.Errorf("there are %q, %v", slices.Sorted(maps.Keys(left)), err)
+	}
+}
+
 // A remote at another address than loopback, as that of a container, leads back to the
 // address from which it is reached.
 func TestRemoteAtAnotherAddress(t *testing.T) {
@@ -794,7 +859,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		})
 	})
 	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
-	if n := Goroutines(); n != 0 {
+	if n := goroutines(); n != 0 {
 		t.Errorf("%d goroutines of toxiproxy are left", n)
 	}
 }

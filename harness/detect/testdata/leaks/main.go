@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"io"
 	"log"
@@ -31,7 +32,7 @@ func main() {
 		"/workers": s.workers, "/flusher": s.flusher, "/query": s.query, "/bounded": s.bounded,
 		"/keepalive": s.keepalive, "/timer": s.timer, "/reserve": s.reserve, "/once": s.singleton,
 		"/retain": s.retain, "/note": s.note, "/index": s.index, "/page": s.page, "/buffer": s.buffer,
-		"/hold": s.hold, "/one": s.one, "/slow": s.slow,
+		"/shard": s.shard, "/segment": s.segment, "/spread": s.spread, "/hold": s.hold, "/one": s.one, "/slow": s.slow,
 	} {
 		http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if err := f(r.Context()); err != nil {
@@ -58,9 +59,14 @@ type service struct {
 	pages [][]byte
 	notes [][]string
 	known map[string][]byte
-	last  [40][]byte
+	last  [240][]byte
 	next  int
 	pool  sync.Pool
+
+	shards   []chan func()
+	segments []*os.File
+	ring     []driver.Conn
+
 	stuck sync.Mutex // never given back
 }
 
@@ -251,7 +257,7 @@ func (s *service) index(context.Context) error {
 	return nil
 }
 
-// page keeps the last forty pages.
+// page keeps the last pages, sixty megabytes of them.
 func (s *service) page(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,6 +315,52 @@ func (s *service) flusher(context.Context) error {
 		}
 	})
 	return nil
+}
+
+// shard starts a worker for each of 48 shards when it is first met.
+func (s *service) shard(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.shards) < 48 {
+		ch := make(chan func())
+		s.shards = append(s.shards, ch)
+		go func() {
+			for do := range ch {
+				do()
+			}
+		}()
+	}
+	return nil
+}
+
+// segment opens each of 30 files when it is first met.
+func (s *service) segment(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.segments) < 30 {
+		f, err := os.Open("go.mod")
+		if err != nil {
+			return err
+		}
+		s.segments = append(s.segments, f)
+	}
+	return nil
+}
+
+// spread asks over one of eight connections after another.
+func (s *service) spread(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ring) < 8 {
+		c, err := connector{s.cache}.Connect(ctx)
+		if err != nil {
+			return err
+		}
+		s.ring = append(s.ring, c)
+	}
+	s.next++
+	_, err := stmt{s.ring[s.next%len(s.ring)].(*conn), "PING"}.Query(nil)
+	return err
 }
 
 // query uses a connection of the pool and gives it back.
