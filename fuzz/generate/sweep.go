@@ -162,9 +162,11 @@ func (s *Source) meet() harness.Case {
 	var lasts time.Duration // what is under way, while nothing is wrong
 	for len(group) < each*s.Lanes && len(r.left) > 0 {
 		x := r.next(where, s.felt)
-		if op := s.felt.op(s.rng, fault, s.ops.all); op != nil && len(group) == 0 && !s.felt.likely(x.op.Name, where.at) {
-			r.left = append(r.left, x)
-			x = trial{op: op}
+		if len(group) == 0 && !s.felt.likely(x.op.Name, where.at) {
+			if op := s.felt.op(s.rng, fault, s.ops.all); op != nil {
+				r.left = append(r.left, x)
+				x = trial{op: op}
+			}
 		}
 		steps, made := len(b.c.Steps), len(b.made)
 		call := b.call(x.op, b.lanes[len(group)%s.Lanes], 0)
