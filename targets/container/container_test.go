@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 
@@ -189,6 +190,53 @@ func TestEndsThatAreOursAreExpected(t *testing.T) {
 				}
 				await(t, run)
 			}
+			if got := l.words(); got[len(got)-1] != tt.want {
+				t.Errorf("got %q, want %q at the end", got, tt.want)
+			}
+		})
+	}
+}
+
+// An engine that stops answering while a container runs, as it does when it is started anew.
+type forgetful struct {
+	client.APIClient
+	gone bool // it does not come back
+}
+
+func (e forgetful) ContainerWait(ctx context.Context, id string, opts client.ContainerWaitOptions) client.ContainerWaitResult {
+	if !e.gone && opts.Condition != container.WaitConditionNextExit {
+		return e.APIClient.ContainerWait(ctx, id, opts)
+	}
+	failed := make(chan error, 1)
+	failed <- errors.New("no longer there")
+	return client.ContainerWaitResult{Error: failed}
+}
+
+func (e forgetful) ContainerInspect(ctx context.Context, id string, opts client.ContainerInspectOptions) (client.ContainerInspectResult, error) {
+	if e.gone {
+		return client.ContainerInspectResult{}, errors.New("not back yet")
+	}
+	return e.APIClient.ContainerInspect(ctx, id, opts)
+}
+
+func TestWaitIsTakenUpAgain(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		script string
+		gone   bool
+		want   string
+	}{
+		"it has ended meanwhile": {`exit 7`, false, "exit 7: exit status 7"},
+		"it still runs":          {`sleep 3; exit 7`, false, "exit 7: exit status 7"},
+		"nobody knows":           {`exit 7`, true, "exit 255: its end was not seen: no longer there; not back yet expected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, l := script(t, connect(t), tt.script)
+			engine := *c.engine
+			engine.docker = forgetful{engine.docker, tt.gone}
+			c.engine = &engine
+			await(t, start(t, c))
 			if got := l.words(); got[len(got)-1] != tt.want {
 				t.Errorf("got %q, want %q at the end", got, tt.want)
 			}

@@ -22,6 +22,7 @@ const (
 	drainTime = time.Second      // for the last output to come out
 	pauseGap  = 20 * time.Millisecond
 	sigkill   = 9
+	unseen    = 255 // the code of a container whose end was not seen
 )
 
 // Life is one start of a container, until its end.
@@ -57,23 +58,22 @@ func (c *Container) Start(ctx context.Context) (*Life, error) {
 	}
 	go func() {
 		defer end()
-		l.live(stream, exit)
+		l.live(life, stream, exit)
 	}()
 	return l, nil
 }
 
 // live passes on what is printed, waits for the end and reports it.
-func (l *Life) live(stream client.ContainerAttachResult, exit client.ContainerWaitResult) {
+func (l *Life) live(ctx context.Context, stream client.ContainerAttachResult, exit client.ContainerWaitResult) {
 	printed := make(chan struct{})
 	go func() {
 		defer close(printed)
 		l.print(stream.Reader)
 	}()
-	e := harness.Event{Kind: harness.Exit, Step: -1, Name: l.c.opts.Name, Text: "its end was not seen", Value: 255}
-	select {
-	case r := <-exit.Result:
-		e.Value, e.Text = float64(r.StatusCode), fmt.Sprintf("exit status %d", r.StatusCode)
-	case <-exit.Error:
+	e := harness.Event{Kind: harness.Exit, Step: -1, Name: l.c.opts.Name}
+	code, lost := l.wait(ctx, exit)
+	if e.Value, e.Text = float64(code), fmt.Sprintf("exit status %d", code); lost != nil {
+		e.Text = fmt.Sprintf("its end was not seen: %v", lost)
 	}
 	late := time.NewTimer(drainTime)
 	defer late.Stop()
@@ -84,17 +84,46 @@ func (l *Life) live(stream client.ContainerAttachResult, exit client.ContainerWa
 	stream.Close()
 	<-printed
 	l.mu.Lock()
-	// A container that crashes while it is about to be ended has crashed.
-	if l.sent == "SIGTERM" || l.sent == "SIGKILL" && e.Value == 128+sigkill {
+	// A container that crashes while it is about to be ended has crashed. One that was lost
+	// from sight together with its engine accuses nobody.
+	if lost != nil || l.sent == "SIGTERM" || l.sent == "SIGKILL" && e.Value == 128+sigkill {
 		e.Args = harness.Args{{Key: "expected", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
 	}
-	if e.Value == 128+sigkill {
+	if code == 128+sigkill {
 		e.Text = "signal: killed"
 	}
 	l.status, l.code = e.Text, int(e.Value)
 	l.mu.Unlock()
 	l.c.opts.Emit(e)
 	close(l.done)
+}
+
+// wait waits for the container to end and returns its exit code. Where the engine stops
+// answering meanwhile, the container is asked for, and waited for once more while it runs.
+func (l *Life) wait(ctx context.Context, exit client.ContainerWaitResult) (code int, err error) {
+	docker, id := l.c.engine.docker, l.c.tc.GetContainerID()
+	for {
+		select {
+		case r := <-exit.Result:
+			return int(r.StatusCode), nil
+		case err = <-exit.Error:
+		}
+		asked, cancel := context.WithTimeout(ctx, killTime)
+		got, failed := docker.ContainerInspect(asked, id, client.ContainerInspectOptions{})
+		cancel()
+		switch {
+		case failed != nil:
+			return unseen, fmt.Errorf("%w; %w", err, failed)
+		case !got.Container.State.Running:
+			return got.Container.State.ExitCode, nil
+		}
+		select { // an engine that refuses at once is not asked without a pause
+		case <-time.After(drainTime):
+		case <-ctx.Done():
+			return unseen, ctx.Err()
+		}
+		exit = docker.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	}
 }
 
 // print splits the stream in which both outputs come.

@@ -42,26 +42,37 @@ type image struct {
 func (i image) choose(ctx context.Context, name string, dep spec.Dependency) (p Provider, settled bool, err error) {
 	switch dep.Provide {
 	case "docker":
-		p, err := i.find(ctx, name, dep, 0)
+		e, err := container.Connect(ctx, 0)
+		if err != nil {
+			return nil, true, fmt.Errorf("%w; start one, or say by DOCKER_HOST where one is%s", err, i.others())
+		}
+		defer e.Close()
+		p, err := i.find(ctx, e, name, dep)
 		return p, true, err
 	case "auto":
 		// A place that is not this machine is taken on demand only.
 		if host, err := container.Host(); err != nil || !container.Local(host) {
 			return nil, false, nil
 		}
-		p, err := i.find(ctx, name, dep, autoTime)
-		return p, err == nil || ctx.Err() != nil, ctx.Err()
+		e, err := container.Connect(ctx, autoTime)
+		if err != nil {
+			return nil, ctx.Err() != nil, ctx.Err()
+		}
+		defer e.Close()
+		p, err := i.find(ctx, e, name, dep)
+		switch {
+		case err == nil:
+			return p, true, nil
+		case dep.Image != "": // no other rung has what was asked for by name
+			return nil, true, err
+		}
+		return nil, ctx.Err() != nil, ctx.Err()
 	}
 	return nil, false, nil
 }
 
 // find returns the first image that is there, or gets one where it may.
-func (i image) find(ctx context.Context, name string, dep spec.Dependency, within time.Duration) (Provider, error) {
-	e, err := container.Connect(ctx, within)
-	if err != nil {
-		return nil, fmt.Errorf("%w; start one, or say by DOCKER_HOST where one is%s", err, i.others())
-	}
-	defer e.Close()
+func (i image) find(ctx context.Context, e *container.Engine, name string, dep spec.Dependency) (Provider, error) {
 	images := i.candidates(dep)
 	for _, image := range images {
 		got, err := e.Image(ctx, image)

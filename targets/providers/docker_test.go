@@ -2,6 +2,7 @@ package providers
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -345,6 +346,10 @@ func TestDockerSaysWhatIsWrong(t *testing.T) {
 			spec.Dependency{Engine: "redis", Image: "shakedown/nothing:1"},
 			[]string{"there is no image shakedown/nothing:1", "pull: true", "testdata/images/build", "provide: local"},
 		},
+		"no such image, where another rung would do": {
+			spec.Dependency{Engine: "redis", Provide: "auto", Image: "shakedown/nothing:1"},
+			[]string{"there is no image shakedown/nothing:1"},
+		},
 		"no such version": {
 			spec.Dependency{Engine: "postgres", Version: "99"},
 			[]string{"there is no image postgres:99 or shakedown/postgres:99"},
@@ -352,7 +357,7 @@ func TestDockerSaysWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tt.dep.Provide = "docker"
+			tt.dep.Provide = cmp.Or(tt.dep.Provide, "docker")
 			_, err := Choose(t.Context(), "db", tt.dep, ".")
 			for _, want := range tt.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
