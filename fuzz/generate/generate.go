@@ -65,9 +65,10 @@ func New(o Options) *Source {
 	s.sweep.turns = slices.Clone(s.aims.all)
 	shuffle(s.rng, s.sweep.turns)
 	for _, a := range s.aims.all {
-		where := s.place(a)
-		if !slices.Contains(s.sweep.places.all, where) {
-			s.sweep.places.all = append(s.sweep.places.all, where, where, place{where.at, true}) // quick ones come twice as often
+		for _, where := range []place{s.place(a), {s.place(a).at, waiting}} {
+			if !slices.Contains(s.sweep.places.all, where) {
+				s.sweep.places.all = append(s.sweep.places.all, where)
+			}
 		}
 	}
 	return s

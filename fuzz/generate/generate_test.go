@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -166,6 +167,14 @@ func TestEveryOpAloneAndEveryBoundAreTriedFirst(t *testing.T) {
 	if len(alone) != len(s.Target.Ops) {
 		t.Errorf("called alone: %v, want all of them", alone)
 	}
+	for _, op := range []string{"get", "pay"} {
+		c, _ := s.Next()
+		for i, st := range c.Steps[len(c.Steps)-2*fewCalls:] {
+			if ref := c.Steps[0].Label + ".id"; st.Name != op || st.Lane != []string{"b", "a"}[i%2] || op == "get" && st.Args[0].Value.Text != ref {
+				t.Errorf("%s is not called by a stranger and its owner in turn: %s\n%s", op, st, c)
+			}
+		}
+	}
 	c, _ := s.Next()
 	want := len(harness.Ints(1, 9).(harness.Bounded).Bounds())
 	if got := len(c.Steps); got != want || len(c.Lanes()) != 1 || c.Concurrent() {
@@ -258,6 +267,37 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 	}
 }
 
+func TestEveryBoundMeetsWhatFailsHoweverMuchDelays(t *testing.T) {
+	t.Parallel()
+	link := harness.Param{Name: "link", Of: harness.OfLink}
+	all := []*harness.Fault{{Name: "net/lose", Effect: harness.EffectMaybe, Needs: harness.CapLinks, Params: []harness.Param{link}}}
+	for i := range 9 {
+		all = append(all, &harness.Fault{Name: fmt.Sprintf("net/delay%d", i), Needs: harness.CapLinks, Params: []harness.Param{link}})
+	}
+	tg := target()
+	tg.Links = []string{"db"}
+	s := New(Options{Target: tg, Faults: all, Seed: 7})
+	left := map[string]bool{}
+	for _, x := range s.trials(false) {
+		left[x.op.Name+" "+x.arg.Value.Text] = true
+	}
+	for range 10 { // two rounds, and as many of the faults that delay
+		c := s.meet()
+		if c.Faults()[0] != "net/lose" {
+			continue
+		}
+		for _, st := range c.Steps {
+			delete(left, st.Name+" ")
+			for _, a := range st.Args {
+				delete(left, st.Name+" "+a.Value.Text)
+			}
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("these have met nothing that fails: %v", left)
+	}
+}
+
 func TestWhatTakesLongUnderAFaultIsMadeByTwoLanesNext(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Target: target(), Faults: faults()[:1], Seed: 5})
@@ -305,7 +345,7 @@ func TestOpsThatFeelFaultsMeetThemFirst(t *testing.T) {
 	event(harness.Invoke, 3, "a", 6*time.Second)
 	event(harness.Unknown, 3, "a", 7*time.Second)
 	s.Learn(&rec, nil)
-	where := place{"db", true}
+	where := place{"db", waiting}
 	r := round{left: s.trials(true)}
 	if got := r.next(where, s.felt).op.Name; got != "pay" {
 		t.Errorf("%s meets the fault first, want pay: %v", got, s.felt)

@@ -32,15 +32,25 @@ type round struct {
 // bound is a parameter of an op that is to be tried at its bounds. No parameter says that the
 // op is to be called a few times, alone: what it leaves behind each time shows best then.
 type bound struct {
-	op    *harness.Op
-	param *harness.Param
+	op      *harness.Op
+	param   *harness.Param
+	foreign bool // what it refers to is asked for by a stranger and by its owner in turn: what the one is refused must not show in what the other gets
 }
 
-// place is what faults are aimed at, and whether calls then take long.
+// place is what faults are aimed at, and how calls meet them there.
 type place struct {
-	at   string
-	slow bool
+	at  string
+	how meeting
 }
+
+// meeting is how calls meet a fault, as far as is known.
+type meeting uint8
+
+const (
+	lagging meeting = iota // nothing is lost, late at most
+	failing                // what is asked for is refused or lost at once
+	waiting                // calls take long, until they give up
+)
 
 // trial is a call of an op, one argument of which may be given.
 type trial struct {
@@ -58,31 +68,49 @@ func boundsOf(p harness.Param) []harness.Value {
 	return nil
 }
 
-// bounds returns all ops, and the parameters whose domains know their bounds.
+// bounds returns all ops, the parameters that refer to other ops, and those whose domains
+// know their bounds.
 func bounds(t *harness.Target) []bound {
-	var alone, out []bound
+	var alone, strange, out []bound
 	for i := range t.Ops {
 		op := &t.Ops[i]
 		alone = append(alone, bound{op: op})
 		for j := range op.Params {
-			if p := &op.Params[j]; len(boundsOf(*p)) > 0 {
-				out = append(out, bound{op, p})
+			p := &op.Params[j]
+			if len(p.From) > 0 {
+				strange = append(strange, bound{op, p, true})
+			}
+			if len(boundsOf(*p)) > 0 {
+				out = append(out, bound{op, p, false})
 			}
 		}
 	}
-	return append(alone, out...)
+	return slices.Concat(alone, strange, out)
 }
 
-// fewCalls is how often an op is called alone.
+// fewCalls is how often an op is called alone, and by a stranger.
 const fewCalls = 3
 
 // atBounds returns the case that makes one call for each bound of a parameter, or a few calls
-// of an op, with everything else as it should be.
+// of an op, by its owner alone or by a stranger too, with everything else as it should be.
 func (s *Source) atBounds(x bound) harness.Case {
 	b := s.builder()
 	if x.param == nil {
 		for range fewCalls {
 			b.c.Steps = append(b.c.Steps, b.call(x.op, laneName(0), 0))
+		}
+		return b.c.Normalize()
+	}
+	if x.foreign {
+		owner, stranger := laneName(0), laneName(min(1, s.Lanes-1))
+		call := b.call(x.op, owner, 0)
+		if v, ok := b.refer(x.param.From[0], owner, 0); ok {
+			call.Args = call.Args.Set(x.param.Name, v)
+		}
+		for range fewCalls {
+			for _, call.Lane = range []string{stranger, owner} {
+				b.c.Steps = append(b.c.Steps, call)
+			}
 		}
 		return b.c.Normalize()
 	}
@@ -149,8 +177,8 @@ func (s *Source) meet() harness.Case {
 		s.sweep.rounds[where] = r
 	}
 	if len(r.left) == 0 {
-		*r = round{s.trials(where.slow), !r.amidst && !where.slow}
-		if where.slow {
+		*r = round{s.trials(where.how == waiting), !r.amidst && where.how != waiting}
+		if where.how == waiting {
 			maps.DeleteFunc(s.sweep.paired, func(p pair, _ bool) bool { return p.at == where.at })
 		}
 	}
@@ -259,7 +287,13 @@ func (s *Source) somewhere() (place, harness.Step) {
 // place is where an aim belongs, as far as is known.
 func (s *Source) place(a aim) place {
 	f := harness.Step{Name: a.fault.Name, Args: a.args}
-	return place{at(f), s.pace.under([]harness.Step{f}) > slowTime}
+	switch {
+	case s.pace.under([]harness.Step{f}) > slowTime:
+		return place{at(f), waiting}
+	case a.fault.Effect == harness.EffectNone:
+		return place{at(f), lagging}
+	}
+	return place{at(f), failing}
 }
 
 // next takes the trial whose op felt most faults at that place.
