@@ -220,8 +220,12 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 	t.Parallel()
 	for _, slow := range []bool{false, true} {
 		s := New(Options{Target: target(), Faults: faults(), Seed: 5})
-		if slow {
-			for _, link := range s.Target.Links {
+		for _, op := range s.Target.Ops {
+			s.pace[op.Name] = 2 * time.Millisecond
+		}
+		for _, link := range s.Target.Links {
+			s.pace["net/stop "+link+" true"] = 10 * time.Millisecond
+			if slow {
 				s.pace["net/stop "+link+" true"] = 2 * time.Second
 			}
 		}
@@ -278,8 +282,10 @@ func TestEveryBoundMeetsWhatFailsHoweverMuchDelays(t *testing.T) {
 	tg.Links = []string{"db"}
 	s := New(Options{Target: tg, Faults: all, Seed: 7})
 	left := map[string]bool{}
-	for _, x := range s.trials(false) {
-		left[x.op.Name+" "+x.arg.Value.Text] = true
+	for i := range tg.Ops {
+		for _, x := range trials(&tg.Ops[i]) {
+			left[x.op.Name+" "+x.arg.Value.Text] = true
+		}
 	}
 	for range 10 { // two rounds, and as many of the faults that delay
 		c := s.meet()
@@ -302,16 +308,23 @@ func TestWhatTakesLongUnderAFaultIsMadeByTwoLanesNext(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Target: target(), Faults: faults()[:1], Seed: 5})
 	stop := harness.Step{Verb: harness.VerbInject, Name: "net/stop", Label: "f2", At: time.Millisecond, Args: harness.Args{{Key: "link", Value: harness.Text("db")}}}
+	n := harness.Args{{Key: "body.n", Value: harness.Int(7)}}
 	for range 2 { // what is known already is not asked again
-		s.linger(s.Target.Op("create"), stop, false)
-		s.linger(s.Target.Op("get"), stop, false)
-		s.linger(s.Target.Op("pay"), stop, true)
+		s.linger(harness.Step{Name: "create", Args: n}, stop, false)
+		s.linger(harness.Step{Name: "get"}, stop, false)
+		s.linger(harness.Step{Name: "pay"}, stop, true)
 	}
-	for _, want := range [][]string{{"create", "pay"}, nil} { // one that took long, but was not stuck, waits for another
+	for i, want := range [][]string{{"create", "pay"}, nil, {"get"}} { // one that took long, but was not stuck, waits for another or for the next round
+		if i == 2 {
+			new(round).begin(s, place{"db", waiting})
+		}
 		lanes := map[string][]string{}
 		for _, st := range s.together().Steps {
 			if st.Verb == harness.VerbCall && st.Group > 0 {
 				lanes[st.Name] = append(lanes[st.Name], st.Lane)
+				if st.Name == "create" && !slices.Equal(st.Args, n) {
+					t.Errorf("other arguments: %s", st)
+				}
 			}
 		}
 		if got := slices.Sorted(maps.Keys(lanes)); !slices.Equal(got, want) {
@@ -321,6 +334,38 @@ func TestWhatTakesLongUnderAFaultIsMadeByTwoLanesNext(t *testing.T) {
 			if slices.Sort(by); len(slices.Compact(by)) != 2 {
 				t.Errorf("%s is made by lanes %v, want two", op, by)
 			}
+		}
+	}
+}
+
+func TestKnownBugIsNotTheStandIn(t *testing.T) {
+	t.Parallel()
+	for _, lanes := range []int{1, 4} {
+		s := New(Options{Target: target(), Faults: faults()[:1], Seed: 5, Lanes: lanes})
+		fault := harness.Step{Verb: harness.VerbInject, Name: "net/stop", Args: harness.Args{{Key: "link", Value: harness.Text("db")}}}
+		for range 9 { // pay alone feels anything, and what it feels crashes the service
+			s.felt.add("pay", "db", true)
+			s.felt.add("get", "db", false)
+			s.felt.add("create", "db", false)
+		}
+		s.known = append(s.known, traits(harness.Case{Steps: []harness.Step{fault, {Verb: harness.VerbCall, Name: "pay"}}}))
+		cases, shown := map[string]int{}, 0
+		for range 200 {
+			c := s.meet()
+			if at(c.Steps[slices.IndexFunc(c.Steps, func(st harness.Step) bool { return st.Verb == harness.VerbInject })]) != "db" {
+				continue
+			}
+			if s.shunned(c) {
+				shown++
+			}
+			for _, st := range c.Steps {
+				if st.Verb == harness.VerbCall && st.Label == "" {
+					cases[st.Name]++
+				}
+			}
+		}
+		if shown > 25 || cases["get"] < 20 || cases["create"] < 20 {
+			t.Errorf("%d lanes: the known bug is shown %d times; calls %v", lanes, shown, cases)
 		}
 	}
 }
@@ -346,7 +391,8 @@ func TestOpsThatFeelFaultsMeetThemFirst(t *testing.T) {
 	event(harness.Unknown, 3, "a", 7*time.Second)
 	s.Learn(&rec, nil)
 	where := place{"db", waiting}
-	r := round{left: s.trials(true)}
+	r := new(round)
+	r.begin(s, where)
 	if got := r.next(where, s.felt).op.Name; got != "pay" {
 		t.Errorf("%s meets the fault first, want pay: %v", got, s.felt)
 	}

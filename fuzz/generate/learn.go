@@ -67,12 +67,15 @@ func (s *Source) observe(rec *harness.Record) {
 			if f.from <= e.At && f.to >= began[e.Lane] {
 				s.pace.add(f.fault, took, hit)
 				s.felt.add(e.Name, at(f.fault), hit)
-				if op := s.Target.Op(e.Name); op != nil && took > slowTime {
-					s.linger(op, f.fault, stuck[e.Lane])
+				if took > slowTime {
+					s.linger(rec.Case.Steps[e.Step], f.fault, stuck[e.Lane])
 				}
 			}
 		}
 		if len(forces) == 0 {
+			if _, known := s.pace[e.Name]; !known {
+				s.pace[e.Name] = took
+			}
 			s.pace[e.Name] += (took - s.pace[e.Name]) / 8 // a moving average
 		}
 	}
@@ -89,13 +92,15 @@ const unknownPace = mostLaneTime
 // add takes note of a call under a fault. Those that do not feel it say little.
 func (p pace) add(fault harness.Step, took time.Duration, hit bool) {
 	k := key(fault)
-	switch old := p[k]; {
-	case !hit:
-		p[k] = old - old/64
-	case old == 0:
+	switch old, known := p[k]; {
+	case !known && hit:
 		p[k] = took
+	case !known:
+		p[k] = unknownPace
+	case hit:
+		p[k] = old + (took-old)/4
 	default:
-		p[k] += (took - old) / 4
+		p[k] = old - old/64
 	}
 }
 

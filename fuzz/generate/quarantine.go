@@ -12,16 +12,23 @@ type trait struct {
 }
 
 // traits returns those of a case. Which fault disturbs a link does not matter: most that
-// do will show the same.
+// do will show the same. Nor do calls that others refer to, which may have been made for
+// these only, unless there is nothing else.
 func traits(c harness.Case) trait {
 	var t trait
+	var made []string
 	for _, s := range c.Steps {
-		switch s.Verb {
-		case harness.VerbCall:
-			t.ops = append(t.ops, s.Name)
-		case harness.VerbInject:
+		switch {
+		case s.Verb == harness.VerbInject:
 			t.aims = append(t.aims, at(s))
+		case s.Verb == harness.VerbCall && s.Label != "":
+			made = append(made, s.Name)
+		case s.Verb == harness.VerbCall:
+			t.ops = append(t.ops, s.Name)
 		}
+	}
+	if len(t.ops) == 0 {
+		t.ops = made
 	}
 	return t
 }

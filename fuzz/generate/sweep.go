@@ -11,20 +11,20 @@ import (
 
 // sweep tries what can be enumerated, so that nothing of it is left to chance: every
 // parameter at its bounds while nothing is wrong, and every op while a fault is in force at
-// every place, with each valid bound of each of its parameters where that is quick. What is
-// enumerated is ops and places, not faults: many of these look alike to a caller, and take
-// turns.
+// every place, with the valid bounds of its parameters in turn. What is enumerated is ops and
+// places, not faults: many of these look alike to a caller, and take turns.
 type sweep struct {
 	bounds []bound
 	places cycle[place]
 	turns  []aim // that which waited longest is first
 	rounds map[place]*round
-	late   []trial       // calls that took long, to be made by two lanes
+	late   []lingering   // to be made by two lanes
 	paired map[pair]bool // they were, in the round of that place
 }
 
 // round is one pass over all ops at a place.
 type round struct {
+	trials map[string]*cycle[trial] // by op
 	left   []trial
 	amidst bool // faults begin while calls are under way, and not before them
 }
@@ -54,10 +54,16 @@ const (
 
 // trial is a call of an op, one argument of which may be given.
 type trial struct {
+	op  *harness.Op
+	arg harness.Arg // its zero value gives none
+}
+
+// lingering is a call that took long under a fault.
+type lingering struct {
 	op    *harness.Op
-	arg   harness.Arg  // its zero value gives none
-	fault harness.Step // under which it took long
-	stuck bool         // it passed its deadline
+	args  harness.Args // but for references
+	fault harness.Step
+	due   bool // to be made again at once: it passed its deadline, or has waited for a round
 }
 
 // boundsOf returns what a parameter's domain knows of its bounds.
@@ -129,30 +135,52 @@ const (
 	mostRepeats = 64 // of one call in whose midst it begins
 )
 
-// trials returns those of all ops, in a random order. Where calls take long there is one of
-// each op.
-func (s *Source) trials(slow bool) []trial {
-	var out []trial
-	for i := range s.Target.Ops {
-		op := &s.Target.Ops[i]
-		some := []trial{{op: op}}
-		for _, p := range op.Params {
-			check, ok := p.Domain.(harness.Checker)
-			for _, v := range boundsOf(p) {
-				if ok && check.Check(v.Text) == nil {
-					some = append(some, trial{op: op, arg: harness.Arg{Key: p.Name, Value: v}})
-				}
+// trials returns all those of an op.
+func trials(op *harness.Op) []trial {
+	out := []trial{{op: op}}
+	for _, p := range op.Params {
+		check, ok := p.Domain.(harness.Checker)
+		for _, v := range boundsOf(p) {
+			if ok && check.Check(v.Text) == nil {
+				out = append(out, trial{op, harness.Arg{Key: p.Name, Value: v}})
 			}
 		}
-		shuffle(s.rng, some)
-		n := mostTrials
-		if slow {
+	}
+	return out
+}
+
+// begin begins another pass: some trials of each op, one where calls take long, and those
+// next time that are left out now.
+func (r *round) begin(s *Source, where place) {
+	if r.trials == nil {
+		r.trials = map[string]*cycle[trial]{}
+	}
+	r.amidst = !r.amidst && where.how != waiting
+	for i := range s.Target.Ops {
+		op := &s.Target.Ops[i]
+		c := r.trials[op.Name]
+		if c == nil {
+			c = &cycle[trial]{all: trials(op)}
+			r.trials[op.Name] = c
+		}
+		n := min(len(c.all), mostTrials)
+		if where.how == waiting {
 			n = 1
 		}
-		out = append(out, some[:min(len(some), n)]...)
+		for range n {
+			r.left = append(r.left, c.next(s.rng))
+		}
 	}
-	shuffle(s.rng, out)
-	return out
+	shuffle(s.rng, r.left)
+	shuffle(s.rng, s.sweep.turns) // or the same ops would meet the same faults again and again
+	if where.how == waiting {
+		maps.DeleteFunc(s.sweep.paired, func(p pair, _ bool) bool { return p.at == where.at })
+		for i := range s.sweep.late {
+			if x := &s.sweep.late[i]; at(x.fault) == where.at {
+				x.due = true
+			}
+		}
+	}
 }
 
 func shuffle[T any](rng *rand.Rand, all []T) {
@@ -177,23 +205,22 @@ func (s *Source) meet() harness.Case {
 		s.sweep.rounds[where] = r
 	}
 	if len(r.left) == 0 {
-		*r = round{s.trials(where.how == waiting), !r.amidst && where.how != waiting}
-		if where.how == waiting {
-			maps.DeleteFunc(s.sweep.paired, func(p pair, _ bool) bool { return p.at == where.at })
-		}
+		r.begin(s, where)
 	}
 	each := min(max(int(mostLaneTime/max(b.least, leastLaneTime)), 1), mostCalls)
 	if r.amidst {
 		each = 1
 	}
 	var group, after []harness.Step
+	var again []trial       // what would only show a known bug together with the others
 	var lasts time.Duration // what is under way, while nothing is wrong
-	for len(group) < each*s.Lanes && len(r.left) > 0 {
+	most, led := each*s.Lanes, false
+	for len(group) < most && len(r.left) > 0 {
 		x := r.next(where, s.felt)
-		if len(group) == 0 && !s.felt.likely(x.op.Name, where.at) {
+		if !led && len(group) == 0 && !s.felt.likely(x.op.Name, where.at) {
 			if op := s.felt.op(s.rng, fault, s.ops.all); op != nil {
 				r.left = append(r.left, x)
-				x = trial{op: op}
+				x, led, most = trial{op: op}, true, most+1 // beside those of the round
 			}
 		}
 		steps, made := len(b.c.Steps), len(b.made)
@@ -201,8 +228,11 @@ func (s *Source) meet() harness.Case {
 		if x.arg.Key != "" {
 			call.Args = call.Args.Set(x.arg.Key, b.bind(x.arg.Value, call.Lane, 0))
 		}
-		if s.shunned(harness.Case{Steps: append(b.c.Steps[:len(b.c.Steps):len(b.c.Steps)], call, fault)}) && s.rng.IntN(rarely) > 0 {
+		if s.shunned(harness.Case{Steps: append(slices.Clone(group), call, fault)}) && s.rng.IntN(rarely) > 0 {
 			b.c.Steps, b.made = b.c.Steps[:steps], b.made[:made]
+			if !s.shunned(harness.Case{Steps: []harness.Step{call, fault}}) {
+				again = append(again, x)
+			}
 			continue
 		}
 		after = append(after, call)
@@ -212,8 +242,9 @@ func (s *Source) meet() harness.Case {
 		}
 		group = append(group, call)
 	}
-	if r.amidst {
-		fault.At = between(s.rng, time.Millisecond, max(lasts, 2*time.Millisecond))
+	r.left = append(r.left, again...)
+	if r.amidst && lasts >= leastLaneTime { // else it would be over before the fault begins
+		fault.At = between(s.rng, time.Millisecond, lasts)
 	}
 	b.add(group)
 	c := join(b, []harness.Step{fault})
@@ -222,29 +253,29 @@ func (s *Source) meet() harness.Case {
 }
 
 // linger takes note of a call that took long under a fault.
-func (s *Source) linger(op *harness.Op, fault harness.Step, stuck bool) {
-	p := pair{op.Name, at(fault)}
-	if s.sweep.paired[p] {
+func (s *Source) linger(call, fault harness.Step, stuck bool) {
+	op, p := s.Target.Op(call.Name), pair{call.Name, at(fault)}
+	if op == nil || s.sweep.paired[p] || s.Lanes < 2 {
 		return
 	}
 	s.sweep.paired[p] = true
 	fault.Label, fault.At, fault.Group = "f1", 0, 0
+	args := slices.DeleteFunc(slices.Clone(call.Args), func(a harness.Arg) bool { return len(a.Value.References()) > 0 })
 	i := len(s.sweep.late)
 	if stuck {
 		i = 0
 	}
-	s.sweep.late = slices.Insert(s.sweep.late, i, trial{op: op, fault: fault, stuck: stuck})
+	s.sweep.late = slices.Insert(s.sweep.late, i, lingering{op, args, fault, stuck})
 }
 
 // together returns a case in which calls that took long under a fault are made under it by
-// two lanes at the same time: what hangs shows only where two callers meet. Those that were
-// stuck come first and at once, others when there are enough to fill a case, until when it
-// has no calls.
+// two lanes at the same time: what hangs shows only where two callers meet. Those that are
+// due come at once, others when there are two of them. It has no calls where there are none.
 func (s *Source) together() harness.Case {
-	late, most := s.sweep.late, max(s.Lanes/2, 1)
+	late, most := s.sweep.late, min(s.Lanes/2, 2)
 	for _, first := range late {
-		alike := func(x trial) bool { return key(x.fault) == key(first.fault) }
-		var now, rest []trial
+		alike := func(x lingering) bool { return key(x.fault) == key(first.fault) }
+		var now, rest []lingering
 		for _, x := range late {
 			if alike(x) && len(now) < most {
 				now = append(now, x)
@@ -252,7 +283,7 @@ func (s *Source) together() harness.Case {
 				rest = append(rest, x)
 			}
 		}
-		if !first.stuck && len(now) < most {
+		if !first.due && len(now) < most {
 			continue
 		}
 		s.sweep.late = rest
@@ -260,6 +291,9 @@ func (s *Source) together() harness.Case {
 		var group []harness.Step
 		for _, x := range now {
 			call := b.call(x.op, laneName(len(group)), 0)
+			for _, a := range x.args {
+				call.Args = call.Args.Set(a.Key, a.Value)
+			}
 			group = append(group, call)
 			call.Lane = laneName(len(group))
 			group = append(group, call)
@@ -287,6 +321,9 @@ func (s *Source) somewhere() (place, harness.Step) {
 // place is where an aim belongs, as far as is known.
 func (s *Source) place(a aim) place {
 	f := harness.Step{Name: a.fault.Name, Args: a.args}
+	if f.Args.Text("proc") == harness.Service {
+		f.For = brief // as it is injected
+	}
 	switch {
 	case s.pace.under([]harness.Step{f}) > slowTime:
 		return place{at(f), waiting}
