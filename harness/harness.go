@@ -289,6 +289,6 @@ type Bug struct {
 	Settled   bool          `json:"settled"`    // the proof is done, or has been given up
 	Proven    bool          `json:"proven"`     // shown again, or beyond doubt by itself
 	Disturbed bool          `json:"disturbed"`  // seen after faults of earlier cases in the same process
-	Seen      int           `json:"seen"`       // records of the campaign that showed it
+	Seen      int           `json:"seen"`       // records of the campaign that showed it, replays of other bugs included
 	FirstSeen time.Duration `json:"first_seen"` // search time until it was first seen
 }

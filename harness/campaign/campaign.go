@@ -140,12 +140,10 @@ func (c *campaign) explore(ctx context.Context, next harness.Case) error {
 	}
 	rec, err := c.session.Play(ctx, next)
 	worn := c.session.Worn()
-	if rec != nil {
-		c.res.Cases++
-		c.look(rec)
-		if worn != "" && ctx.Err() == nil { // an interrupt wears it out, too
-			c.res.wear(rec, worn)
-		}
+	c.res.Cases++
+	c.look(rec)
+	if worn != "" && ctx.Err() == nil { // an interrupt wears it out, too
+		c.res.wear(rec, worn)
 	}
 	c.epoch = append(c.epoch, next)
 	if err != nil || worn != "" || len(c.epoch) >= c.span() || len(c.queue) > 0 {
@@ -293,10 +291,8 @@ func (c *campaign) close(ctx context.Context) error {
 	c.session = nil
 	after, err := s.Close(ctx)
 	c.res.Cost = c.res.Cost.Add(s.Cost())
-	if n := len(c.epoch); n > 0 {
-		c.res.count(after)
-		c.suspect(after, c.judge(after), c.epoch[:n-1])
-	}
+	c.res.count(after)
+	c.suspect(after, c.judge(after), c.epoch[:len(c.epoch)-1])
 	if err != nil {
 		return running{err}
 	}

@@ -79,8 +79,8 @@ type Shown struct {
 	Finding   harness.Finding // as that record shows it
 }
 
-// Always reports whether every replay showed it.
-func (s Shown) Always() bool { return s.Of > 0 && s.Times == s.Of }
+// always reports whether every replay showed it.
+func (s Shown) always() bool { return s.Of > 0 && s.Times == s.Of }
 
 // slow reports whether a replay takes so long that few can be made.
 func (s Shown) slow() bool { return s.Took > time.Second }
@@ -228,7 +228,7 @@ func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 	if err != nil {
 		return s, false, err
 	}
-	if !s.Always() {
+	if !s.always() {
 		if s, err = l.press(ctx, s); err != nil {
 			return s, false, err
 		}
@@ -354,8 +354,19 @@ func (l *Lab) press(ctx context.Context, s Shown) (Shown, error) {
 	return s, nil
 }
 
-// rigour says how many of how many replays make a smaller case one that still shows it.
-type rigour func(c harness.Case, rarer bool) (enough, of int)
+// rigour says how many of how many replays make a smaller case one that still shows its
+// signature, and how many of as many where calls are made less often.
+type rigour struct{ enough, of, rarer int }
+
+// One of two could let a case drift towards one that shows its signature only now and then,
+// and so could three of four where calls are made at once.
+var (
+	strict     = rigour{2, 2, 5} // for cases that surely show it
+	concurrent = rigour{3, 4, 5} // for those of them that make calls at once
+	quick      = rigour{1, 1, 5} // for those that take long
+	fair       = rigour{2, 3, 5} // for cases that show it more often than not
+	patient    = rigour{2, 6, 6} // for all others
+)
 
 // rigour chooses by how surely a case shows its signature, and how slowly.
 func (s Shown) rigour() rigour {
@@ -370,53 +381,20 @@ func (s Shown) rigour() rigour {
 	return patient
 }
 
-// strict wants two of two replays, three of four where calls are made at once, five of five
-// where they are made less often. One would let a case drift towards one that shows it
-// only now and then.
-func strict(c harness.Case, rarer bool) (enough, of int) {
-	switch {
-	case rarer:
-		return 5, 5
-	case c.Concurrent():
-		return 3, 4
-	}
-	return 2, 2
-}
-
-// quick wants one, five where calls are made less often: it is for cases that surely show
-// their signature, but slowly.
-func quick(_ harness.Case, rarer bool) (enough, of int) {
-	if rarer {
-		return 5, 5
-	}
-	return 1, 1
-}
-
-// fair wants two of three, and nothing done less often: it is for cases that show their
-// signature more often than not, but not surely.
-func fair(_ harness.Case, rarer bool) (enough, of int) {
-	if rarer {
-		return 5, 5
-	}
-	return 2, 3
-}
-
-// patient wants two of six, and nothing done less often: it is for cases that show their
-// signature too seldom for anything else.
-func patient(_ harness.Case, rarer bool) (enough, of int) {
-	if rarer {
-		return 6, 6
-	}
-	return 2, 6
-}
-
 // test returns the predicate for minimizing. Least becomes the last case that passed.
 func (l *Lab) test(least *Shown, r rigour) minimize.Test {
 	return func(ctx context.Context, c harness.Case, rarer bool) (bool, error) {
 		if l.Check(c) != nil {
 			return false, nil // it cannot be played
 		}
-		enough, of := r(c, rarer)
+		r := r
+		if r == strict && c.Concurrent() {
+			r = concurrent
+		}
+		enough, of := r.enough, r.of
+		if rarer {
+			enough, of = r.rarer, r.rarer
+		}
 		s, err := l.Shows(ctx, c, least.Signature, of, enough)
 		if err != nil || s.Times < enough {
 			return false, Failure(ctx, err)

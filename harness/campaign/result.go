@@ -154,11 +154,6 @@ func (r *Result) count(rec *harness.Record) {
 	}
 	healed := map[int]bool{} // a fault that was in force is healed: one that is not could not be injected
 	for _, e := range rec.Events {
-		if e.Kind == harness.Heal {
-			healed[e.Step] = true
-		}
-	}
-	for _, e := range rec.Events {
 		switch e.Kind {
 		case harness.OK, harness.Fail, harness.Unknown:
 			if e.Step >= 0 {
@@ -172,7 +167,10 @@ func (r *Result) count(rec *harness.Record) {
 				r.Calls[e.Kind]++
 			}
 		case harness.Inject:
+			healed[e.Step] = false // in an earlier round it may have been
 			r.tally(rec, e, func(t *Tally) { t.Injected++ })
+		case harness.Heal:
+			healed[e.Step] = true
 		case harness.Acted:
 			switch {
 			case !healed[e.Step]:

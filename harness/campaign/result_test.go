@@ -23,6 +23,29 @@ func TestEpochThatEndsWithAProcessIsCountedAsSuch(t *testing.T) {
 	}
 }
 
+func TestFaultOfEachRoundIsCountedByItself(t *testing.T) {
+	t.Parallel()
+	c, err := harness.ParseCase([]byte("target x\n+ f1 = net/x link=db\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := func(kind harness.Kind, text string, n float64) harness.Event {
+		return harness.Event{Kind: kind, Lane: "f1", Text: text, Value: n}
+	}
+	r := &Result{Faults: map[string]Tally{}}
+	r.count(&harness.Record{Case: c, Events: []harness.Event{
+		event(harness.Inject, "", 0), event(harness.Heal, "", 0), event(harness.Acted, "bytes", 7),
+		{Kind: harness.Reset, Step: -1},
+		event(harness.Inject, "", 0), event(harness.Acted, "no such link", 0),
+		{Kind: harness.Reset, Step: -1},
+		event(harness.Inject, "", 0), event(harness.Heal, "", 0), event(harness.Acted, "bytes", 0),
+	}})
+	want := map[string]Tally{"net/x link=db": {Injected: 3, Acted: 1, Failed: 1, Why: "no such link"}}
+	if diff := cmp.Diff(want, r.Faults); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
 func TestOnlyCallsThatWereMadeCountAsMade(t *testing.T) {
 	t.Parallel()
 	r := &Result{Calls: map[harness.Kind]int{harness.OK: 1, harness.Fail: 2, harness.Unknown: 4, harness.Skip: 8, harness.Stuck: 16}}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ import (
 //
 // What leaks out of a pool does not show as long as the pool has more of it. So cases of a
 // search in which nothing is injected, and which therefore take little time, are played a
-// second time for no reason: the quickest always, some of the others.
+// second time for no reason: the quickest always, and every fourth.
 
 const (
 	leakRounds = 4                      // in how many in a row it must grow
@@ -47,7 +46,15 @@ const (
 // not look into it again and again. Its zero value knows nothing. One session at a time
 // may use it.
 type Memory struct {
-	looks map[census.Key]int // so often was it followed to the end
+	looks map[look]int // so often was it followed to the end
+	calm  int          // cases of a search in which nothing was injected
+}
+
+// look is growth, and whether anything was injected: what ends by itself where nothing was may
+// stay under a fault.
+type look struct {
+	census.Key
+	calm bool
 }
 
 // life is a process with what it held when it was seen first, or since then without growing
@@ -66,9 +73,9 @@ type trail struct {
 	rec   *recorder
 	lanes int
 	began time.Time
+	calm  bool                // nothing is injected
 	heap  bool                // it is counted
-	quick time.Duration       // a first round that took less is played a second time for no reason
-	twice bool                // it is
+	twice bool                // a second round is played for no reason
 	round int                 // from 1
 	seen  int                 // censuses after a round
 	start *census.Census      // before the first round; nil where it is not known
@@ -86,13 +93,12 @@ type base struct{ seen, count int }
 // rounds plays a case, once or more often.
 func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) error {
 	s.played++
-	t := &trail{Session: s, rec: rec, lanes: len(c.Lanes()), began: time.Now(), since: map[census.Key]base{}, most: map[census.Key]int{}, heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
+	t := &trail{Session: s, rec: rec, lanes: len(c.Lanes()), began: time.Now(), calm: len(c.Faults()) == 0, since: map[census.Key]base{}, most: map[census.Key]int{}, heap: s.opts.Growth == 1 || s.played%heapEvery == 2}
 	t.heap = t.heap && t.follows(census.Heap)
-	if s.opts.Growth > 1 && len(c.Faults()) == 0 {
-		s.calm++
-		if t.quick = quickTime; s.calm%twiceEvery == 0 {
-			t.quick = math.MaxInt64
-		}
+	searching := s.opts.Growth > 1
+	if searching && t.calm {
+		s.opts.Memory.calm++
+		t.twice = s.opts.Memory.calm%twiceEvery == 0
 	}
 	for {
 		t.round++
@@ -101,6 +107,7 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 			return err
 		}
 		began := time.Now()
+		t.twice = t.twice || searching && t.calm && t.round == 1 && began.Sub(t.began) < quickTime
 		more := t.more(ctx)
 		s.cost.Look += time.Since(began)
 		if !more {
@@ -169,7 +176,6 @@ func (t *trail) more(ctx context.Context) bool {
 		}
 	}
 	t.keys, t.prev = grown, counts
-	t.twice = t.twice || t.round == 1 && time.Since(t.began) < t.quick
 	t.heap = slices.Contains(t.keys, census.Heap)
 	switch {
 	case t.round == 1 && t.twice:
@@ -237,14 +243,13 @@ func (t *trail) settle(ctx context.Context) (census.Census, bool) {
 // started one is enough: that is no pool of a client's.
 func (t *trail) grown(now census.Census) []census.Key {
 	var out []census.Key
-	m := t.opts.Memory
 	own := now.Own(t.target.Build.Module)
 	for k, n := range census.Grown(t.prev, now.Counts()) {
 		if !t.follows(k) {
 			continue
 		}
 		if k == census.Heap {
-			if n-t.prev[k] >= census.HeapRound && (t.round == 1 && m.looks[k] < maxLooks || slices.Contains(t.keys, k)) {
+			if n-t.prev[k] >= census.HeapRound && (t.round == 1 && t.looks(k) < maxLooks || slices.Contains(t.keys, k)) {
 				out = append(out, k)
 			}
 			continue
@@ -255,7 +260,7 @@ func (t *trail) grown(now census.Census) []census.Key {
 		}
 		enough := n-t.first.counts[k] >= least
 		if t.round > 1 && slices.Contains(t.keys, k) ||
-			(t.round == 1 && enough || t.round == 2 && t.twice) && m.looks[k] < maxLooks {
+			(t.round == 1 && enough || t.round == 2 && t.twice) && t.looks(k) < maxLooks {
 			out = append(out, k)
 		}
 	}
@@ -396,8 +401,8 @@ func (t *trail) look(ctx context.Context, patience time.Duration) {
 				return true
 			}
 			gone := counts[k]-t.since[k].count < t.streak(k)
-			if gone {
-				t.first.raise(k, counts[k])
+			if gone { // which is an end, too
+				t.looked(k, counts[k])
 			}
 			return gone
 		})
@@ -409,12 +414,15 @@ func (t *trail) look(ctx context.Context, patience time.Duration) {
 	}
 }
 
+// looks is how often such growth was followed to the end.
+func (t *trail) looks(k census.Key) int { return t.opts.Memory.looks[look{k, t.calm}] }
+
 // looked notes that growth was followed to the end.
 func (t *trail) looked(k census.Key, n int) {
 	m := t.opts.Memory
 	if m.looks == nil {
-		m.looks = map[census.Key]int{}
+		m.looks = map[look]int{}
 	}
-	m.looks[k]++
+	m.looks[look{k, t.calm}]++
 	t.first.raise(k, n)
 }

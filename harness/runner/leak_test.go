@@ -226,6 +226,52 @@ func TestGrowthIsNotFollowedAgainAndAgain(t *testing.T) {
 	})
 }
 
+func TestWhatEndsByItselfIsNotFollowedAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var begun []time.Time
+		s := own(leaving("sleep", func(calls int) int {
+			for len(begun) < calls {
+				begun = append(begun, time.Now())
+			}
+			n := 0
+			for _, at := range begun {
+				if time.Since(at) < 2*time.Second {
+					n++
+				}
+			}
+			return n
+		}))
+		session, err := runner.Open(t.Context(), s.Target(), nil, runner.Options{Fault: harnesstest.Fault})
+		if err != nil {
+			t.Fatal(err)
+		}
+		followed := map[string]int{}
+		for _, text := range []string{"a get *2\n", "+ f1 = net/break link=db\na get *2\n- f1\n"} {
+			c, err := harness.ParseCase([]byte("target test\n" + text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 8 {
+				rec, err := session.Play(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if rec.Count(harness.Reset) > 1 {
+					followed[text]++
+				}
+				time.Sleep(3 * time.Second)
+			}
+			if followed[text] != 3 {
+				t.Errorf("%q was followed %d times, want 3", text, followed[text])
+			}
+		}
+		if _, err := session.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestLookThatIsCutShortIsNoReplay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -50,7 +50,6 @@ type Session struct {
 	last   harness.Case // what was played last
 	first  life         // what the process held when it was looked at first
 	played int          // cases
-	calm   int          // those of them without faults
 	worn   string
 	cost   Cost
 }

@@ -26,7 +26,7 @@ var conventions = [...]struct{ value, names string }{
 // assume fills in how the service is built and told where to listen, where a file with an
 // OpenAPI document does not say so.
 func (f *File) assume() error {
-	if f.Service.Build == "" {
+	if f.Service.Source() == "" {
 		build, err := f.onlyMain()
 		if err != nil {
 			return err

@@ -191,8 +191,8 @@ func (c *checker) fuzz() error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(env)) {
 		path := []string{section, "env", key}
-		if section == "fuzz" && slices.Contains(placeholders(env[key]), "listen") {
-			return c.fail(path, "{{listen}} is the address of a service: a fuzz function has none")
+		if section == "fuzz" && listens(env[key]) {
+			return c.fail(path, "{{listen}} and {{port}} are the address of a service: a fuzz function has none")
 		}
 		if err := c.text(path, env[key]); err != nil {
 			return err

@@ -28,7 +28,7 @@ func TestFunctionsNeedNoService(t *testing.T) {
 		{"nothing", "fuzz: {}\n", map[string]string{}},
 		{"fuzz.env", cache + "fuzz:\n  env: {A: \"{{link.cache}}\", D: \"{{dir}}/x\"}\n", map[string]string{"A": "<link.cache>", "D": "<dir>/x"}},
 		{"service.env", good, map[string]string{"REDIS_ADDR": "<link.cache>", "BUGS": "<bugs>", "WORKERS": "4"}},
-		{"service.env without listen", cache + "service:\n  env: {A: \"{{listen}}\", B: \"{{link.cache}}\"}\n", map[string]string{"B": "<link.cache>"}},
+		{"service.env without listen", cache + "service:\n  env: {A: \"{{listen}}\", C: \":{{port}}\", B: \"{{link.cache}}\"}\n", map[string]string{"B": "<link.cache>"}},
 		{"fuzz.env beside service.env", cache + "service:\n  env: {A: x}\nfuzz:\n  env: {B: y}\n", map[string]string{"B": "y"}},
 	}
 	for _, tt := range tests {
@@ -48,6 +48,7 @@ func TestMistakesAboutFunctions(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"fuzz:\n  env: {A: \"{{listen}}\"}\n":                       ":2:12: {{listen}}",
+		"fuzz:\n  env: {A: \":{{port}}\"}\n":                        ":2:12: {{listen}} and {{port}}",
 		"fuzz:\n  env: {A: \"{{link.db}}\"}\n":                      ":2:12: {{link.db}} is not known",
 		"fuzz:\n  env: {A: \"http://elsewhere.example.com/\"}\n":    "not this machine",
 		"fuzz:\n  envs: {}\n":                                       ":2:3: ",

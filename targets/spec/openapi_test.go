@@ -185,6 +185,11 @@ func TestAssumptions(t *testing.T) {
 	if got := slices.Collect(maps.Keys(f.Service.Env)); !slices.Equal(got, []string{"WHERE"}) || len(f.Assumed) != 1 {
 		t.Errorf("env %v, assumed %q: what is said is not added to", got, f.Assumed)
 	}
+	write("shakedown.yaml", "openapi: openapi.yaml\nservice: {image: 'x:1'}\n")
+	if f, err = Load(dir); err != nil || f.Service.Build != "" || f.Service.Env["PORT"] != "{{port}}" || len(f.Assumed) != 1 {
+		t.Errorf("an image: error %v, service %+v, assumed %q", err, f.Service, f.Assumed)
+	}
+	write("shakedown.yaml", "openapi: openapi.yaml\n")
 	write("main.go", "package main\n\nfunc main() {}\n")
 	if _, err = Load(dir); err == nil || !strings.Contains(err.Error(), "several main packages (., ./cmd/x)") {
 		t.Errorf("error %v, want that there are several main packages", err)

@@ -201,6 +201,14 @@ func (d raw) Simpler(v harness.Value) iter.Seq[harness.Value] {
 	}
 }
 
+// Check asks the domain of texts, where that knows what is valid.
+func (d raw) Check(text string) error {
+	if c, ok := d.Domain.(harness.Checker); ok {
+		return c.Check(text)
+	}
+	return nil
+}
+
 // Bounds returns those of the domain of texts.
 func (d raw) Bounds() []harness.Value {
 	var out []harness.Value

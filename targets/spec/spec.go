@@ -66,7 +66,7 @@ const DefaultTimeout = Duration(2 * time.Second)
 func (s Service) Source() string { return cmp.Or(s.Build, s.Image, s.Dockerfile) }
 
 // Fuzz says in what environment fuzz functions run. The placeholders are those of
-// Service.Env but for {{listen}}; {{bugs}} is empty.
+// Service.Env but for {{listen}} and {{port}}; {{bugs}} is empty.
 type Fuzz struct {
 	Env map[string]string `yaml:"env"` // on top of child.Environ
 }
@@ -80,11 +80,17 @@ func (f *File) FuzzEnv(value func(name string) string) map[string]string {
 	}
 	out := map[string]string{}
 	for key, text := range env {
-		if !slices.Contains(placeholders(text), "listen") {
+		if !listens(text) {
 			out[key] = Fill(text, value)
 		}
 	}
 	return out
+}
+
+// listens reports whether a text says where a service is to listen.
+func listens(text string) bool {
+	names := placeholders(text)
+	return slices.Contains(names, "listen") || slices.Contains(names, "port")
 }
 
 // Dependency is one store behind a link.
