@@ -288,7 +288,7 @@ func (f benchFlags) once(ctx context.Context, lab campaign.Lab, b planted, m col
 		fmt.Fprintf(stderr, "%s, %s, seed %d: not found in %d cases\n", b.ID, m.name, seed, res.Cases)
 		return nil, nil
 	}
-	fmt.Fprintf(stderr, "%s, %s, seed %d: after %.1fs, %d cases; shown %d of %d times\n%s", b.ID, m.name, seed, found.FirstSeen.Seconds(), res.Cases, found.Shown, found.Replays, found.Case)
+	fmt.Fprintf(stderr, "%s, %s, seed %d: %s, after %.1fs, %d cases; shown %d of %d times\n%s", b.ID, m.name, seed, found.Signature, found.FirstSeen.Seconds(), res.Cases, found.Shown, found.Replays, found.Case)
 	return found, nil
 }
 

@@ -62,9 +62,8 @@ func New(o Options) *Source {
 			s.aims.all = append(s.aims.all, aim{f, args})
 		}
 	}
-	s.sweep.turns = slices.Clone(s.aims.all)
-	shuffle(s.rng, s.sweep.turns)
 	for _, a := range s.aims.all {
+		s.sweep.turns = append(s.sweep.turns, turn{aim: a})
 		for _, where := range []place{s.place(a), {s.place(a).at, waiting}} {
 			if !slices.Contains(s.sweep.places.all, where) {
 				s.sweep.places.all = append(s.sweep.places.all, where)

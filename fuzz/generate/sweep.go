@@ -16,10 +16,16 @@ import (
 type sweep struct {
 	bounds []bound
 	places cycle[place]
-	turns  []aim // that which waited longest is first
+	turns  []turn
 	rounds map[place]*round
 	late   []lingering   // to be made by two lanes
 	paired map[pair]bool // they were, in the round of that place
+}
+
+// turn is an aim, and how often it was its turn.
+type turn struct {
+	aim
+	taken int
 }
 
 // round is one pass over all ops at a place.
@@ -172,7 +178,6 @@ func (r *round) begin(s *Source, where place) {
 		}
 	}
 	shuffle(s.rng, r.left)
-	shuffle(s.rng, s.sweep.turns) // or the same ops would meet the same faults again and again
 	if where.how == waiting {
 		maps.DeleteFunc(s.sweep.paired, func(p pair, _ bool) bool { return p.at == where.at })
 		for i := range s.sweep.late {
@@ -304,16 +309,26 @@ func (s *Source) together() harness.Case {
 	return harness.Case{}
 }
 
-// somewhere returns the next place that there is, and the fault whose turn it is there.
+// somewhere returns the next place that there is, and a fault that was injected there as
+// seldom as any: in a random order, or the same ops would meet the same faults in each round.
 func (s *Source) somewhere() (place, harness.Step) {
 	for {
 		where := s.sweep.places.next(s.rng)
-		for i, a := range s.sweep.turns {
-			if s.place(a) != where {
-				continue
+		var next []*turn
+		for i := range s.sweep.turns {
+			t := &s.sweep.turns[i]
+			switch {
+			case s.place(t.aim) != where || len(next) > 0 && t.taken > next[0].taken:
+			case len(next) > 0 && t.taken < next[0].taken:
+				next = []*turn{t}
+			default:
+				next = append(next, t)
 			}
-			s.sweep.turns = append(slices.Delete(s.sweep.turns, i, i+1), a)
-			return where, s.inject(a, "f1")
+		}
+		if len(next) > 0 {
+			t := next[s.rng.IntN(len(next))]
+			t.taken++
+			return where, s.inject(t.aim, "f1")
 		}
 	}
 }
