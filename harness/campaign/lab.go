@@ -82,6 +82,9 @@ type Shown struct {
 // always reports whether every replay showed it.
 func (s Shown) always() bool { return s.Of > 0 && s.Times == s.Of }
 
+// mostly reports whether more replays than not showed it.
+func (s Shown) mostly() bool { return s.Times*2 > s.Of }
+
 // slow reports whether a replay takes so long that few can be made.
 func (s Shown) slow() bool { return s.Took > time.Second }
 
@@ -220,15 +223,16 @@ func (l *Lab) redo(ctx, reducing context.Context, pressed Shown) (Shown, bool, e
 }
 
 // reduce makes a case minimal, beginning with what the finding speaks of. One that shows the
-// signature only now and then is first pressed; if that does not help, what is surely not
-// needed is taken away, with patience, and it is pressed again: what is left can be done more
-// often. What comes back with an error is what was reached until then.
+// signature only now and then is first pressed, unless that takes long and would take more
+// than it gives; if it does not help, what is surely not needed is taken away, with patience,
+// and it is pressed again where that has not helped: what is left can be done more often.
+// What comes back with an error is what was reached until then.
 func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 	s, err := l.slice(ctx, s)
 	if err != nil {
 		return s, false, err
 	}
-	if !s.always() {
+	if !s.always() && !(s.slow() && s.mostly()) {
 		if s, err = l.press(ctx, s); err != nil {
 			return s, false, err
 		}
@@ -237,11 +241,14 @@ func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 		if s, _, err = l.minimize(ctx, s, s.rigour()); err != nil {
 			return s, false, err
 		}
-		pressed, err := l.press(ctx, Shown{Case: s.Case, Signature: s.Signature, Of: 1, Took: s.Took})
-		if pressed.Times > 0 {
-			s = pressed
+		measured, err := l.Shows(ctx, s.Case, s.Signature, finals, finals-1)
+		if err == nil {
+			measured, err = l.press(ctx, measured)
 		}
-		if err != nil || !surely(pressed) {
+		if measured.Times > 0 {
+			s = measured
+		}
+		if err != nil || !surely(measured) {
 			return s, false, err
 		}
 	}
@@ -375,7 +382,7 @@ func (s Shown) rigour() rigour {
 		return quick
 	case surely(s):
 		return strict
-	case s.Times*2 > s.Of:
+	case s.mostly():
 		return fair
 	}
 	return patient

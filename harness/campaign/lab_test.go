@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -68,6 +70,37 @@ func TestPressedCaseThatCannotBeMadeMinimalIsNotCalledSo(t *testing.T) {
 	if err != nil || got.Minimal || got.Shown < 9 || got.Case.Calls() != 32 {
 		t.Errorf("error %v, minimal %v, shown %d of %d times\n%s", err, got.Minimal, got.Shown, got.Replays, got.Case)
 	}
+}
+
+// What takes long and mostly shows its finding is made small before it is made harder: that
+// alone may make it sure, and harder variants would take all the time there is.
+func TestSlowCaseIsMadeSmallBeforeItIsMadeHarder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var replays atomic.Int64
+		s := &harnesstest.Service{Ops: ops(), Handle: func(ctx context.Context, l *harnesstest.Life, c harnesstest.Call) harness.Reply {
+			if c.Op == "get" {
+				l.Count("get")
+				return harnesstest.OK("")
+			}
+			select {
+			case <-time.After(1500 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			if l.Counted("get") == 0 || replays.Load()%4 != 1 {
+				l.Print("bug: slow")
+			}
+			return harnesstest.OK("")
+		}}
+		l := lab(s.Target(), words)
+		l.Triage = time.Minute
+		l.Saw = func(*harness.Record, []harness.Finding) { replays.Add(1) }
+		bug := harness.Bug{Finding: harness.Finding{Signature: "bug: slow"}, Case: parse(t, "b get\na put body.x=1 &\nb get &\nc get\n")[0]}
+		got, _, err := l.Prove(t.Context(), bug, nil)
+		if err != nil || !got.Minimal || got.Shown < 9 || got.Case.Calls() != 1 {
+			t.Errorf("error %v, minimal %v, shown %d of %d times\n%s", err, got.Minimal, got.Shown, got.Replays, got.Case)
+		}
+	})
 }
 
 func TestErrorLosesNothingOfAProof(t *testing.T) {
