@@ -20,52 +20,24 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/harnesstest"
+	"github.com/shakedown-go/shakedown/harness/link/linktest"
 )
 
-// soon bounds every wait that is expected to end.
-const soon = 10 * time.Second
+const soon = linktest.Soon
+
+var (
+	serve, echo, dial       = linktest.Serve, linktest.Echo, linktest.Dial
+	send, expect, roundTrip = linktest.Send, linktest.Expect, linktest.RoundTrip
+	heal, ended, eventually = linktest.Heal, linktest.Ended, linktest.Eventually
+)
+
+func disturb(t testing.TB, l *Link, x harness.Toxic) harness.Injection {
+	t.Helper()
+	return linktest.Disturb(t, l, x)
+}
 
 // while is how long a test watches that something does not happen.
 const while = 50 * time.Millisecond
-
-// serve starts a TCP server and returns its address.
-func serve(t testing.TB, handle func(*net.TCPConn)) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var conns []net.Conn
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			conns = append(conns, c)
-			mu.Unlock()
-			wg.Go(func() {
-				defer c.Close()
-				handle(c.(*net.TCPConn))
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		mu.Lock()
-		for _, c := range conns {
-			c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
-	return ln.Addr().String()
-}
-
-func echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, c) }
 
 func listen(t testing.TB, upstream string) *Link {
 	t.Helper()
@@ -75,55 +47,6 @@ func listen(t testing.TB, upstream string) *Link {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
-}
-
-func dial(t testing.TB, addr string) *net.TCPConn {
-	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, soon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
-}
-
-func disturb(t testing.TB, l *Link, x harness.Toxic) harness.Injection {
-	t.Helper()
-	inj, err := l.Disturb(t.Context(), x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return inj
-}
-
-func heal(t testing.TB, inj harness.Injection) {
-	t.Helper()
-	if err := inj.Heal(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func send(t testing.TB, c net.Conn, s string) {
-	t.Helper()
-	c.SetWriteDeadline(time.Now().Add(soon))
-	if _, err := io.WriteString(c, s); err != nil {
-		t.Fatalf("send %q: %v", s, err)
-	}
-}
-
-func expect(t testing.TB, c net.Conn, want string) {
-	t.Helper()
-	c.SetReadDeadline(time.Now().Add(soon))
-	got := make([]byte, len(want))
-	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
-		t.Fatalf("got %q, %v; want %q", got[:n], err, want)
-	}
-}
-
-func roundTrip(t testing.TB, c net.Conn, s string) {
-	t.Helper()
-	send(t, c, s)
-	expect(t, c, s)
 }
 
 // silent checks that nothing comes.
@@ -136,39 +59,10 @@ func silent(t testing.TB, c net.Conn) {
 	}
 }
 
-// ended reads to the end and returns what came and how it ended.
-func ended(c net.Conn) (string, error) {
-	c.SetReadDeadline(time.Now().Add(soon))
-	b, err := io.ReadAll(c)
-	return string(b), err
-}
-
-// wantRefused checks that a new connection is reset, at its connect or at its first read.
-func wantRefused(t testing.TB, addr string) {
-	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, soon)
-	if err == nil {
-		defer c.Close()
-		_, err = ended(c)
-	}
-	if !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatalf("got %v, want a reset", err)
-	}
-}
-
 func wantReset(t testing.TB, c net.Conn) {
 	t.Helper()
 	if got, err := ended(c); got != "" || !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("got %q, %v; want a reset", got, err)
-	}
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(soon); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", soon, what)
-		}
 	}
 }
 
@@ -249,7 +143,7 @@ func TestUpstreamThatRefusesResetsTheClient(t *testing.T) {
 	ln.Close()
 	l := listen(t, ln.Addr().String())
 	start := time.Now()
-	wantRefused(t, l.Addr())
+	linktest.Refused(t, l.Addr())
 	if took := time.Since(start); took > dialTimeout/2 {
 		t.Fatalf("took %s", took)
 	}
@@ -526,7 +420,7 @@ func TestRefuse(t *testing.T) {
 	inj := disturb(t, l, harness.Toxic{Refuse: true})
 	acted(t, inj, 0, "connections")
 	for range 3 {
-		wantRefused(t, l.Addr())
+		linktest.Refused(t, l.Addr())
 	}
 	acted(t, inj, 3, "connections")
 	roundTrip(t, old, "existing connections live on")

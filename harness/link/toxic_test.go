@@ -13,6 +13,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/harnesstest"
+	"github.com/shakedown-go/shakedown/harness/link/linktest"
 )
 
 // A rate bounds each connection from below by itself, and is used up to a good part.
@@ -238,7 +239,7 @@ func TestCloseEndsConnectionsInGoodOrder(t *testing.T) {
 	if err := <-saw; err != nil {
 		t.Errorf("the server saw %v, want the end", err)
 	}
-	wantRefused(t, l.Addr())
+	linktest.Refused(t, l.Addr())
 	acted(t, inj, 2, "connections")
 	heal(t, inj)
 	expect(t, dial(t, l.Addr()), "hi")
@@ -269,7 +270,7 @@ func TestTraffic(t *testing.T) {
 		t.Errorf("afterwards %+v, want %+v", got, want)
 	}
 	l.SetUpstream("127.0.0.1:1")
-	wantRefused(t, l.Addr())
+	linktest.Refused(t, l.Addr())
 	want.HungUp++
 	if got := l.Traffic(); got.HungUp != 2 {
 		t.Errorf("a dependency that is not there: %+v, want %+v", got, want)

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,55 +24,27 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/link/linktest"
 )
 
-// soon bounds every wait that is expected to end.
-const soon = 20 * time.Second
+const soon = linktest.Soon
+
+var (
+	serve, echo, dial       = linktest.Serve, linktest.Echo, linktest.Dial
+	roundTrip, refused      = linktest.RoundTrip, linktest.Refused
+	heal, ended, eventually = linktest.Heal, linktest.Ended, linktest.Eventually
+)
+
+func disturb(t testing.TB, l *Link, x harness.Toxic) harness.Injection {
+	t.Helper()
+	return linktest.Disturb(t, l, x)
+}
 
 // while is how long a test watches that something does not happen.
 const while = 50 * time.Millisecond
 
-// serve starts a TCP server and returns its address.
-func serve(t testing.TB, handle func(net.Conn)) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var conns []net.Conn
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			conns = append(conns, c)
-			mu.Unlock()
-			wg.Go(func() {
-				defer c.Close()
-				handle(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		mu.Lock()
-		for _, c := range conns {
-			c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
-	return ln.Addr().String()
-}
-
-func echo(c net.Conn) { io.Copy(struct{ io.Writer }{c}, c) }
-
 // flood answers without end.
-func flood(c net.Conn) {
+func flood(c *net.TCPConn) {
 	for block := make([]byte, 64<<10); ; {
 		if _, err := c.Write(block); err != nil {
 			return
@@ -135,74 +106,6 @@ func listen(t testing.TB, e *Engine, upstream string) *Link {
 		}
 	})
 	return l
-}
-
-func dial(t testing.TB, addr string) *net.TCPConn {
-	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, soon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
-}
-
-func disturb(t testing.TB, l *Link, x harness.Toxic) harness.Injection {
-	t.Helper()
-	inj, err := l.Disturb(t.Context(), x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return inj
-}
-
-func heal(t testing.TB, inj harness.Injection) {
-	t.Helper()
-	if err := inj.Heal(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func roundTrip(t testing.TB, c net.Conn, s string) {
-	t.Helper()
-	c.SetDeadline(time.Now().Add(soon))
-	got := make([]byte, len(s))
-	if _, err := io.WriteString(c, s); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := io.ReadFull(c, got); err != nil || string(got) != s {
-		t.Fatalf("got %q, %v; want %q", got[:n], err, s)
-	}
-}
-
-// ended reads to the end and returns what came and how it ended.
-func ended(c net.Conn) (string, error) {
-	c.SetReadDeadline(time.Now().Add(soon))
-	b, err := io.ReadAll(c)
-	return string(b), err
-}
-
-// refused wants that a new connection is reset, at its connect or at its first read.
-func refused(t testing.TB, addr string) {
-	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, soon)
-	if err == nil {
-		defer c.Close()
-		_, err = ended(c)
-	}
-	if !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("got %v, want a reset", err)
-	}
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(soon); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			stacks := make([]byte, 1<<20)
-			t.Fatalf("not within %s: %s\n%s", soon, what, stacks[:runtime.Stack(stacks, true)])
-		}
-	}
 }
 
 func TestVersionIsThatOfTheModule(t *testing.T) {
@@ -282,7 +185,7 @@ func TestUpstreamCanBeElsewhere(t *testing.T) {
 		l.SetUpstream(serve(t, echo))
 		c := dial(t, was)
 		roundTrip(t, c, "hello")
-		l.SetUpstream(serve(t, func(c net.Conn) { io.WriteString(c, "other") }))
+		l.SetUpstream(serve(t, func(c *net.TCPConn) { io.WriteString(c, "other") }))
 		roundTrip(t, c, "stays where it is")
 		if got, _ := ended(dial(t, was)); got != "other" {
 			t.Errorf("a new connection got %q", got)
@@ -371,7 +274,7 @@ func TestSlowClose(t *testing.T) {
 	t.Parallel()
 	engines(t, func(t *testing.T, e *Engine) {
 		const delay = 60 * time.Millisecond
-		l := listen(t, e, serve(t, func(c net.Conn) { io.WriteString(c, "bye") }))
+		l := listen(t, e, serve(t, func(c *net.TCPConn) { io.WriteString(c, "bye") }))
 		inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Linger: delay})
 		start := time.Now()
 		if got, err := ended(dial(t, l.Addr())); got != "bye" || err != nil {
@@ -609,7 +512,7 @@ func hang(t *testing.T, l *Link, prepare func() (call func() error)) error {
 }
 
 // mixed answers each connection by its first byte: a flood, or what it got.
-func mixed(c net.Conn) {
+func mixed(c *net.TCPConn) {
 	var b [1]byte
 	if _, err := c.Read(b[:]); err != nil {
 		return
