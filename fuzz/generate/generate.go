@@ -32,7 +32,8 @@ type Source struct {
 	fixed *harness.Case
 	known []trait
 	felt  affinity
-	pace  pace
+	pace  map[string]time.Duration // of each op, while nothing is injected
+	tolls tolls
 	sweep sweep
 
 	calm, rough time.Duration // spent on cases without faults, and with
@@ -49,7 +50,7 @@ func New(o Options) *Source {
 	if o.Lanes == 0 {
 		o.Lanes = 4
 	}
-	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: pace{}}
+	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: map[string]time.Duration{}, tolls: tolls{}}
 	s.sweep.rounds, s.sweep.paired = map[place]*round{}, map[pair]bool{}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
@@ -126,7 +127,7 @@ func (s *Source) draw(faults []harness.Step) harness.Case {
 		b.c.Steps = s.fixed.Clone().Steps
 		return join(b, faults)
 	}
-	b.least = s.pace.under(faults)
+	b.least = s.tolls.of(faults...)
 	for i := range 1 + s.rng.IntN(s.Lanes) {
 		b.lanes = append(b.lanes, laneName(i))
 	}
@@ -273,7 +274,7 @@ type builder struct {
 	t     *harness.Target
 	c     harness.Case
 	lanes []string
-	pace  pace
+	pace  map[string]time.Duration
 	slip  float64       // share of arguments that are mutated
 	busy  bool          // calls must go on until a fault begins
 	least time.Duration // what a call takes under the faults of the case

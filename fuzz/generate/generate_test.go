@@ -28,7 +28,7 @@ func target() *harness.Target {
 func faults() []*harness.Fault {
 	link := harness.Param{Name: "link", Of: harness.OfLink}
 	return []*harness.Fault{
-		{Name: "net/stop", Needs: harness.CapLinks, Params: []harness.Param{link, {Name: "delay", Default: "1s", Domain: harness.Durations(time.Millisecond, time.Second)}}},
+		{Name: "net/stop", Effect: harness.EffectMaybe, Needs: harness.CapLinks, Params: []harness.Param{link, {Name: "delay", Default: "1s", Domain: harness.Durations(time.Millisecond, time.Second)}}},
 		{Name: "proc/kill", Needs: harness.CapProcs, Params: []harness.Param{{Name: "proc", Of: harness.OfProc}}},
 	}
 }
@@ -224,10 +224,11 @@ func TestEveryOpMeetsFaultsAtEveryPlace(t *testing.T) {
 			s.pace[op.Name] = 2 * time.Millisecond
 		}
 		for _, link := range s.Target.Links {
-			s.pace["net/stop "+link+" true"] = 10 * time.Millisecond
+			took := 10 * time.Millisecond
 			if slow {
-				s.pace["net/stop "+link+" true"] = 2 * time.Second
+				took = 2 * time.Second
 			}
+			s.tolls["net/stop "+link+" true"] = toll{took, 1}
 		}
 		met := map[string]int{}
 		values := map[string]bool{}

@@ -65,9 +65,9 @@ func (s *Source) observe(rec *harness.Record) {
 		hit := e.Kind == harness.Unknown || e.Args.Text("expect") == "false" || took > 2*s.pace[e.Name]+leastLaneTime
 		for _, f := range forces {
 			if f.from <= e.At && f.to >= began[e.Lane] {
-				s.pace.add(f.fault, took, hit)
+				s.tolls.add(f.fault, took, hit)
 				s.felt.add(e.Name, at(f.fault), hit)
-				if took > slowTime {
+				if took > lingerTime {
 					s.linger(rec.Case.Steps[e.Step], f.fault, stuck[e.Lane])
 				}
 			}
@@ -81,40 +81,55 @@ func (s *Source) observe(rec *harness.Record) {
 	}
 }
 
-// pace knows how long calls take: of an op while nothing is injected, and the slow ones under
-// a fault and what it is aimed at.
-type pace map[string]time.Duration
+// tolls knows, by fault and what it is aimed at, how long calls take that feel it.
+type tolls map[string]toll
 
-// unknownPace is what a call is taken to last under a fault that was never tried: one call
-// will tell.
-const unknownPace = mostLaneTime
-
-// add takes note of a call under a fault. Those that do not feel it say little.
-func (p pace) add(fault harness.Step, took time.Duration, hit bool) {
-	k := key(fault)
-	switch old, known := p[k]; {
-	case !known && hit:
-		p[k] = took
-	case !known:
-		p[k] = unknownPace
-	case hit:
-		p[k] = old + (took-old)/4
-	default:
-		p[k] = old - old/64
-	}
+type toll struct {
+	took time.Duration
+	hits int // calls that felt the fault
 }
 
-// under is how long a call takes under some faults.
-func (p pace) under(faults []harness.Step) time.Duration {
+// unknownToll is what a call is taken to last under a fault that none has felt: one will tell.
+const unknownToll = mostLaneTime
+
+// add takes note of a call under a fault. Those that do not feel it say little.
+func (t tolls) add(fault harness.Step, took time.Duration, hit bool) {
+	k := key(fault)
+	x, known := t[k]
+	if !known {
+		x.took = unknownToll
+	}
+	switch {
+	case !hit:
+		x.took -= x.took / 64
+	case x.hits == 0:
+		x.took = took
+	default:
+		x.took += (took - x.took) / 4
+	}
+	if hit {
+		x.hits++
+	}
+	t[k] = x
+}
+
+// of is how long a call takes under some faults.
+func (t tolls) of(faults ...harness.Step) time.Duration {
 	var most time.Duration
 	for _, f := range faults {
-		d, known := p[key(f)]
+		x, known := t[key(f)]
 		if !known {
-			d = unknownPace
+			x.took = unknownToll
 		}
-		most = max(most, d)
+		most = max(most, x.took)
 	}
 	return most
+}
+
+// holds reports whether calls that feel a fault are known to wait for long.
+func (t tolls) holds(fault harness.Step) bool {
+	x := t[key(fault)]
+	return x.hits > 0 && x.took > slowTime
 }
 
 // key names a fault with its aim, and whether it lasts.

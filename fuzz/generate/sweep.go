@@ -203,7 +203,7 @@ func (s *Source) meet() harness.Case {
 	for i := range s.Lanes {
 		b.lanes = append(b.lanes, laneName(i))
 	}
-	b.least = s.pace.under([]harness.Step{fault})
+	b.least = s.tolls.of(fault)
 	r := s.sweep.rounds[where]
 	if r == nil {
 		r = &round{amidst: true}
@@ -340,10 +340,10 @@ func (s *Source) place(a aim) place {
 		f.For = brief // as it is injected
 	}
 	switch {
-	case s.pace.under([]harness.Step{f}) > slowTime:
-		return place{at(f), waiting}
 	case a.fault.Effect == harness.EffectNone:
 		return place{at(f), lagging}
+	case s.tolls.holds(f):
+		return place{at(f), waiting}
 	}
 	return place{at(f), failing}
 }
@@ -362,8 +362,11 @@ func (r *round) next(where place, felt affinity) trial {
 }
 
 // slowTime is what calls take at least, on average, where a fault holds them until they give
-// up; what only delays them makes them wait for less.
-const slowTime = 500 * time.Millisecond
+// up: a lane then makes no second one in its time. What took lingerTime is made by two lanes.
+const (
+	slowTime   = mostLaneTime / 2
+	lingerTime = 500 * time.Millisecond
+)
 
 // sweeping is of how many cases with faults one is drawn; the others are of the sweep.
 const sweeping = 3
