@@ -76,6 +76,9 @@ func ListenAt(addr, name, upstream string) (*Link, error) {
 // Addr is where the link listens: host:port. It never changes.
 func (l *Link) Addr() string { return l.listener.Addr().String() }
 
+// Upstream is where new connections lead.
+func (l *Link) Upstream() string { return *l.upstream.Load() }
+
 // SetUpstream points the link to another address. Connections that exist stay where they are.
 func (l *Link) SetUpstream(addr string) { l.upstream.Store(&addr) }
 

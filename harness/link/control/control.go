@@ -13,6 +13,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,11 +53,11 @@ type Server struct {
 
 // proxy is a link with what is in force on it.
 type proxy struct {
-	name, listen, upstream string
-	link                   *link.Link
-	borrowed               bool               // it is not the server's to move or to end
-	down                   *harness.Injection // nil: it is enabled
-	toxics                 []*toxic           // oldest first
+	name     string
+	link     *link.Link
+	borrowed bool               // it is not the server's to move or to end
+	down     *harness.Injection // nil: it is enabled
+	toxics   []*toxic           // oldest first
 }
 
 // New returns a server without proxies.
@@ -88,10 +89,10 @@ func New(o Options) *Server {
 }
 
 // Adopt shows a link of somebody else's as a proxy. It stays where it is.
-func (s *Server) Adopt(name, upstream string, l *link.Link) {
+func (s *Server) Adopt(name string, l *link.Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proxies[name] = &proxy{name: name, listen: l.Addr(), upstream: upstream, link: l, borrowed: true}
+	s.proxies[name] = &proxy{name: name, link: l, borrowed: true}
 }
 
 // Close heals everything and ends the proxies that were made here.
@@ -178,7 +179,7 @@ type proxyShown struct {
 }
 
 func (p *proxy) shown() proxyShown {
-	out := proxyShown{p.name, p.listen, p.upstream, p.down == nil, []toxic{}}
+	out := proxyShown{p.name, p.link.Addr(), p.link.Upstream(), p.down == nil, []toxic{}}
 	for _, t := range p.toxics {
 		out.Toxics = append(out.Toxics, t.shown())
 	}
@@ -237,16 +238,16 @@ func (s *Server) create(r *http.Request) (int, any, error) {
 
 // open starts the proxy that a request describes. The caller holds s.mu.
 func (s *Server) open(b proxyBody) (*proxy, error) {
-	p := &proxy{listen: "127.0.0.1:0"}
-	for _, f := range []struct{ to, from *string }{{&p.name, b.Name}, {&p.listen, b.Listen}, {&p.upstream, b.Upstream}} {
+	name, listen, upstream := "", "127.0.0.1:0", ""
+	for _, f := range []struct{ to, from *string }{{&name, b.Name}, {&listen, b.Listen}, {&upstream, b.Upstream}} {
 		if f.from != nil && *f.from != "" {
 			*f.to = *f.from
 		}
 	}
 	switch {
-	case p.name == "" || strings.Contains(p.name, "/"):
+	case name == "" || strings.Contains(name, "/"):
 		return nil, badRequest("missing required field: name, without a slash in it")
-	case p.upstream == "":
+	case upstream == "":
 		return nil, badRequest("missing required field: upstream")
 	}
 	var toxics []*toxic
@@ -260,10 +261,11 @@ func (s *Server) open(b proxyBody) (*proxy, error) {
 		}
 		toxics = append(toxics, t)
 	}
-	if err := s.start(p); err != nil {
+	p, err := s.start(name, listen, upstream)
+	if err != nil {
 		return nil, err
 	}
-	err := p.enable(b.Enabled == nil || *b.Enabled)
+	err = p.enable(b.Enabled == nil || *b.Enabled)
 	for _, t := range toxics {
 		if err == nil {
 			err = s.install(p, t)
@@ -276,22 +278,27 @@ func (s *Server) open(b proxyBody) (*proxy, error) {
 	return p, nil
 }
 
-// start lets a proxy listen.
-func (s *Server) start(p *proxy) error {
-	for what, addr := range map[string]string{"listen": p.listen, "upstream": p.upstream} {
-		if s.opts.Allow == nil || !s.opts.Allow(addr) {
-			return failed(http.StatusForbidden, "%s %s is not this machine: what is done there is done for real", what, addr)
-		}
+// allowed refuses an address of another machine.
+func (s *Server) allowed(what, addr string) error {
+	if s.opts.Allow == nil || !s.opts.Allow(addr) {
+		return failed(http.StatusForbidden, "%s %s is not this machine: what is done there is done for real", what, addr)
 	}
-	l, err := link.ListenAt(p.listen, p.name, p.upstream)
+	return nil
+}
+
+// start starts a proxy on which nothing is in force.
+func (s *Server) start(name, listen, upstream string) (*proxy, error) {
+	if err := cmp.Or(s.allowed("listen", listen), s.allowed("upstream", upstream)); err != nil {
+		return nil, err
+	}
+	l, err := link.ListenAt(listen, name, upstream)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return failed(http.StatusConflict, "%v; port 0 takes a free one", err)
+		return nil, failed(http.StatusConflict, "%v; port 0 takes a free one", err)
 	case err != nil:
-		return badRequest("%v", err)
+		return nil, badRequest("%v", err)
 	}
-	p.link, p.listen = l, l.Addr()
-	return nil
+	return &proxy{name: name, link: l}, nil
 }
 
 func (s *Server) update(r *http.Request) (int, any, error) {
@@ -314,21 +321,22 @@ func (s *Server) update(r *http.Request) (int, any, error) {
 // change makes a proxy what a request says. Toxics have requests of their own, and what a
 // client sends back of them here says nothing. The caller holds s.mu.
 func (s *Server) change(p *proxy, b proxyBody) error {
-	moved := func(is string, want *string) bool { return want != nil && *want != "" && *want != is }
-	if p.borrowed && (moved(p.listen, b.Listen) || moved(p.upstream, b.Upstream)) {
+	elsewhere, led := other(p.link.Addr(), b.Listen), other(p.link.Upstream(), b.Upstream)
+	if p.borrowed && (elsewhere || led) {
 		return failed(http.StatusForbidden, "proxy %s belongs to the environment: it cannot be moved", p.name)
 	}
-	if moved(p.upstream, b.Upstream) && !s.opts.Allow(*b.Upstream) {
-		return failed(http.StatusForbidden, "upstream %s is not this machine: what is done there is done for real", *b.Upstream)
+	if led {
+		if err := s.allowed("upstream", *b.Upstream); err != nil {
+			return err
+		}
 	}
-	if moved(p.listen, b.Listen) {
+	if elsewhere {
 		if err := s.move(p, *b.Listen); err != nil {
 			return err
 		}
 	}
-	if moved(p.upstream, b.Upstream) {
-		p.upstream = *b.Upstream
-		p.link.SetUpstream(p.upstream)
+	if led {
+		p.link.SetUpstream(*b.Upstream)
 	}
 	if b.Enabled != nil {
 		return p.enable(*b.Enabled)
@@ -336,13 +344,16 @@ func (s *Server) change(p *proxy, b proxyBody) error {
 	return nil
 }
 
+// other reports whether a request says something else than what is.
+func other(is string, want *string) bool { return want != nil && *want != "" && *want != is }
+
 // move lets a proxy listen elsewhere, under the same toxics. Where it cannot, it stays.
 func (s *Server) move(p *proxy, listen string) error {
-	next := &proxy{name: p.name, listen: listen, upstream: p.upstream}
-	if err := s.start(next); err != nil {
+	next, err := s.start(p.name, listen, p.link.Upstream())
+	if err != nil {
 		return err
 	}
-	err := next.enable(p.down == nil)
+	err = next.enable(p.down == nil)
 	for _, t := range p.toxics {
 		again := *t
 		again.in = harness.Injection{}
@@ -451,11 +462,10 @@ func (s *Server) populate(r *http.Request) (int, any, error) {
 // put creates, replaces or keeps a proxy. The caller holds s.mu.
 func (s *Server) put(b proxyBody) (*proxy, error) {
 	old := s.proxies[*b.Name]
-	same := func(is string, want *string) bool { return want == nil || *want == "" || *want == is }
 	switch {
 	case old == nil:
 		return s.open(b)
-	case same(old.listen, b.Listen) && same(old.upstream, b.Upstream):
+	case !other(old.link.Addr(), b.Listen) && !other(old.link.Upstream(), b.Upstream):
 		return old, nil
 	case old.borrowed:
 		return nil, failed(http.StatusForbidden, "proxy %s belongs to the environment: it cannot be replaced", old.name)
@@ -607,7 +617,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			bytes     int64
 			direction string
 		}{{received, in.Up, "upstream"}, {received, in.Down, "downstream"}, {sent, out.Up, "upstream"}, {sent, out.Down, "downstream"}} {
-			to <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.bytes), m.direction, p.name, p.listen, p.upstream)
+			to <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.bytes), m.direction, p.name, p.link.Addr(), p.link.Upstream())
 		}
 	}
 }

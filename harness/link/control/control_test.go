@@ -308,7 +308,7 @@ func TestMistakesAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { own.Close() })
-	s.Adopt("cache", "127.0.0.1:1", own)
+	s.Adopt("cache", own)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +381,7 @@ func TestAdopted(t *testing.T) {
 	}
 	defer l.Close()
 	s := New(Options{Allow: local})
-	s.Adopt("cache", "127.0.0.1:1", l)
+	s.Adopt("cache", l)
 	for _, r := range []struct{ path, body string }{{"/proxies/cache/toxics", `{"type":"bandwidth"}`}, {"/proxies/cache", `{"enabled":false}`}} {
 		w := httptest.NewRecorder()
 		if s.ServeHTTP(w, httptest.NewRequest("POST", r.path, strings.NewReader(r.body))); w.Code != http.StatusOK {
