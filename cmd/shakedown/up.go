@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,9 @@ func (f upFlags) run(ctx context.Context, path string, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
+	if engine := cmp.Or(p.opts.Engine, p.file.Links.Engine, nativeEngine); engine != nativeEngine {
+		return usagef("the links are of %s, which has an API of its own; --engine %s has them driven by ours", engine, nativeEngine)
+	}
 	ln, err := net.Listen("tcp", f.control)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -78,9 +82,6 @@ func (f upFlags) run(ctx context.Context, path string, stdout, stderr io.Writer)
 		return err
 	}
 	defer closing(ctx, sys, &err)
-	if engine := sys.Target.Env["engine"]; engine != "" {
-		return usagef("the links are of %s, which has an API of its own; --engine %s has them driven by ours", engine, nativeEngine)
-	}
 	watch := &watcher{w: stderr, ended: make(chan string, 1)}
 	in, err := lab.Target.Start(ctx, harness.Setup{Env: lab.Target.Env, Emit: watch.emit})
 	if err != nil {
