@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,13 +15,14 @@ const dialTimeout = time.Second
 // conn is one client's connection and the one to the dependency that belongs to it.
 type conn struct {
 	link   *Link
-	id     uint64 // ordinal on the link, from one
+	id     uint64 // ordinal on the link, from one, those that were refused included
 	client *net.TCPConn
 	pipes  [2]pipe
 	born   time.Time
-	lost   atomic.Bool     // some of its bytes were dropped
-	first  atomic.Int32    // one more than the direction that its peer ended first; 0 for neither yet
-	ctx    context.Context // done when the connection is aborted or closed
+	lost   atomic.Bool           // some of its bytes were dropped
+	first  atomic.Int32          // one more than the direction that its peer ended first; 0 for neither yet
+	drawn  atomic.Pointer[rules] // those that are for this connection; see rules
+	ctx    context.Context       // done when the connection is aborted or closed
 	cancel context.CancelFunc
 
 	mu      sync.Mutex   // guards what follows
@@ -36,6 +38,25 @@ func newConn(l *Link, client *net.TCPConn, id uint64) *conn {
 		c.pipes[dir].init(c, dir)
 	}
 	return c
+}
+
+// rules returns what is in force for the connection: what is in force on the link, but for
+// toxics that are for others only.
+func (c *conn) rules() *rules {
+	all := c.link.rules.Load()
+	if !all.shared {
+		return all
+	}
+	have := c.drawn.Load()
+	if have != nil && have.of == all {
+		return have
+	}
+	own := newRules(slices.DeleteFunc(slices.Clone(all.toxics), func(t *toxic) bool { return !t.hits(c.id) }))
+	own.of = all
+	if c.drawn.CompareAndSwap(have, own) {
+		return own
+	}
+	return c.rules() // the other direction was faster
 }
 
 // serve connects to the dependency, copies both ways until both directions have ended, and
@@ -122,15 +143,17 @@ func (c *conn) quiet(t *toxic) time.Duration {
 		if t.spares(dir) {
 			continue
 		}
-		since := time.Unix(0, c.pipes[dir].lostAt.Load())
-		for _, at := range []time.Time{t.since, c.born} {
-			if since.Before(at) {
-				since = at
-			}
-		}
+		since := later(time.Unix(0, c.pipes[dir].lostAt.Load()), later(t.since, c.born))
 		most = max(most, time.Since(since))
 	}
 	return most
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // past is a deadline that makes reads and writes fail at once.

@@ -56,12 +56,12 @@ var _ harness.Link = (*Link)(nil)
 
 // Listen starts a link to upstream, a host:port that need not answer yet. Name stands in
 // error messages. The link listens on a free port of 127.0.0.1 until Close.
-func Listen(name, upstream string) (*Link, error) { return ListenOn("127.0.0.1", name, upstream) }
+func Listen(name, upstream string) (*Link, error) { return ListenAt("127.0.0.1:0", name, upstream) }
 
-// ListenOn is Listen on another IP address of this machine.
-func ListenOn(host, name, upstream string) (*Link, error) {
+// ListenAt is Listen at another host:port of this machine; port 0 takes a free one.
+func ListenAt(addr, name, upstream string) (*Link, error) {
 	lc := net.ListenConfig{KeepAlive: -1} // on loopback nobody vanishes silently
-	ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+	ln, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", name, err)
 	}
@@ -75,6 +75,9 @@ func ListenOn(host, name, upstream string) (*Link, error) {
 
 // Addr is where the link listens: host:port. It never changes.
 func (l *Link) Addr() string { return l.listener.Addr().String() }
+
+// Upstream is where new connections lead.
+func (l *Link) Upstream() string { return *l.upstream.Load() }
 
 // SetUpstream points the link to another address. Connections that exist stay where they are.
 func (l *Link) SetUpstream(addr string) { l.upstream.Store(&addr) }
@@ -109,12 +112,14 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	l.last++
 	x := &toxic{Toxic: t, id: l.last, since: time.Now(), done: make(chan struct{})}
 	l.publish(append(slices.Clone(l.toxics), x))
-	if t.Reset || t.Close {
+	if t.Reset && t.Age == 0 || t.Close {
 		for c := range l.conns {
-			c.stop(x, !t.Reset)
+			if x.hits(c.id) {
+				c.stop(x, !t.Reset)
+			}
 		}
 	}
-	if t.Expire > 0 {
+	if t.Expire > 0 || t.Age > 0 {
 		l.running.Go(func() { l.expire(x) })
 	}
 	heal := func(context.Context) error {
@@ -131,10 +136,9 @@ func (l *Link) Reset() error {
 	return nil
 }
 
-// expire closes the connections on which nothing comes for so long as a toxic says, until it
-// is no longer in force.
+// expire ends connections when their time has come, until the toxic is no longer in force.
 func (l *Link) expire(x *toxic) {
-	timer := time.NewTimer(x.Expire)
+	timer := time.NewTimer(least(x.Expire, x.Age))
 	defer timer.Stop()
 	for {
 		select {
@@ -146,19 +150,33 @@ func (l *Link) expire(x *toxic) {
 	}
 }
 
-// expireNow closes what is due and returns when to look again.
+// expireNow ends what is due and returns when to look again: it closes connections on which
+// nothing came for so long as the toxic says, and resets those that are old enough.
 func (l *Link) expireNow(x *toxic) time.Duration {
-	next := x.Expire
+	next := least(x.Expire, x.Age)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !slices.Contains(l.toxics, x) { // it was lifted meanwhile
 		return next
 	}
 	for c := range l.conns {
-		if left := x.Expire - c.quiet(x); left > 0 {
+		if !x.hits(c.id) {
+			continue
+		}
+		left := least(x.Expire, x.Age)
+		if x.Expire > 0 {
+			if left = x.Expire - c.quiet(x); left <= 0 {
+				c.stop(x, true)
+			}
+		}
+		if x.Age > 0 {
+			old := x.Age - time.Since(later(x.since, c.born))
+			if left = min(left, old); old <= 0 {
+				c.stop(x, false)
+			}
+		}
+		if left > 0 {
 			next = min(next, left)
-		} else {
-			c.stop(x, true)
 		}
 	}
 	return next
@@ -179,11 +197,8 @@ func (l *Link) lift(match func(*toxic) bool) {
 		t.end()
 		return true
 	}))
-	if l.rules.Load().drops {
-		return
-	}
 	for c := range l.conns {
-		if c.lost.Load() {
+		if c.lost.Load() && !c.rules().drops {
 			c.abort(nil)
 		}
 	}
@@ -222,29 +237,30 @@ func (l *Link) Close() error {
 
 // accept takes connections until the listener is closed.
 func (l *Link) accept() {
-	for {
+	for nth := uint64(0); ; nth++ {
 		client, err := l.listener.AcceptTCP()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
 			time.Sleep(5 * time.Millisecond) // no descriptor is free: some will be
-		case l.rules.Load().refuses(client):
+		case l.rules.Load().refuses(client, nth+1):
 		default:
-			l.admit(client)
+			l.admit(client, nth+1)
 		}
 	}
 }
 
 // admit starts to serve a connection.
-func (l *Link) admit(client *net.TCPConn) {
+func (l *Link) admit(client *net.TCPConn, nth uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		reset(client)
 		return
 	}
-	c := newConn(l, client, uint64(l.accepted.Add(1)))
+	l.accepted.Add(1)
+	c := newConn(l, client, nth)
 	l.conns[c] = struct{}{}
 	l.open.Add(1)
 	l.running.Go(func() {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -516,6 +517,10 @@ func TestDisturbRejects(t *testing.T) {
 		"huge gap":       {Slice: 1, Gap: longest + 1},
 		"huge linger":    {Linger: longest + 1},
 		"expiry alone":   {Hold: true, Expire: 1},
+		"large share":    {Hold: true, Share: 1.1},
+		"no share":       {Hold: true, Share: math.NaN()},
+		"age alone":      {Hold: true, Age: 1},
+		"varies by all":  {Slice: 4, Vary: 4},
 	} {
 		if _, err := l.Disturb(t.Context(), x); err == nil {
 			t.Errorf("%s: no error", name)

@@ -63,7 +63,7 @@ func (p *pipe) init(c *conn, dir int) {
 }
 
 // flow is what is in force now.
-func (p *pipe) flow() *flow { return &p.conn.link.rules.Load().flows[p.dir] }
+func (p *pipe) flow() *flow { return &p.conn.rules().flows[p.dir] }
 
 // run copies until the stream has ended and its end was passed on.
 func (p *pipe) run() {
@@ -148,7 +148,7 @@ func (p *pipe) drain() {
 		}
 		last = f
 		var err error
-		n := f.piece(len(c.bytes))
+		n := f.piece(p.conn.id, p.dir, c)
 		due := p.due(f, c, n)
 		wait := time.Until(due)
 		switch {
@@ -171,7 +171,7 @@ func (p *pipe) drain() {
 			}
 		default:
 			p.paid = due
-			if f.slice > 0 {
+			if f.slice != nil {
 				p.sliced = time.Now()
 			}
 			err = p.pass(f, c.bytes[:n], c.end)
@@ -291,7 +291,7 @@ func (p *pipe) lose(f *flow, b []byte, end error) {
 	}
 	p.lostAt.Store(time.Now().UnixNano())
 	p.conn.lost.Store(true)
-	if !p.conn.link.rules.Load().drops {
+	if !p.conn.rules().drops {
 		p.conn.abort(nil)
 	}
 }

@@ -43,12 +43,18 @@ func check(t harness.Toxic) error {
 	switch {
 	case t.Dir > harness.Down:
 		return fmt.Errorf("direction %d is not known", t.Dir)
+	case !(t.Share >= 0 && t.Share <= 1):
+		return fmt.Errorf("a share of %v: it must be from 0 to 1", t.Share)
 	case t.Delay < 0 || t.Delay > longest, t.Jitter < 0 || t.Jitter > longest:
 		return fmt.Errorf("delay %s with jitter %s: each must be from 0 to %s", t.Delay, t.Jitter, longest)
 	case t.Rate < 0:
 		return fmt.Errorf("%d kB a second: the rate must not be negative", t.Rate)
 	case t.Slice < 0 || t.Gap < 0 || t.Gap > longest:
 		return fmt.Errorf("pieces of %d bytes, %s apart: neither must be negative, nor the gap above %s", t.Slice, t.Gap, longest)
+	case t.Vary < 0 || t.Vary > 0 && t.Vary >= t.Slice:
+		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less, and not negative", t.Slice, t.Vary)
+	case t.Age < 0 || t.Age > longest || t.Age > 0 && !t.Reset:
+		return fmt.Errorf("connections that are %s old: it must be from 0 to %s, and they must be reset", t.Age, longest)
 	case t.Gap > 0 && t.Slice == 0:
 		return errors.New("a gap between pieces, but nothing is sliced")
 	case t.Linger < 0 || t.Linger > longest, t.Expire < 0 || t.Expire > longest:
@@ -88,16 +94,29 @@ func (t *toxic) delay(conn uint64, dir int, n uint64) time.Duration {
 	if t.Jitter == 0 {
 		return t.Delay
 	}
+	return max(0, t.Delay-t.Jitter+time.Duration(t.rng(conn, dir, n).Int64N(2*int64(t.Jitter)+1)))
+}
+
+// rng returns the randomness of the n-th of something in a connection's direction.
+func (t *toxic) rng(conn uint64, dir int, n uint64) *rand.Rand {
 	const spread = 0x9e3779b97f4a7c15 // keeps the sequences of neighbouring seeds apart
-	rng := rand.New(rand.NewPCG(t.Seed^n*spread, conn<<1|uint64(dir)))
-	return max(0, t.Delay-t.Jitter+time.Duration(rng.Int64N(2*int64(t.Jitter)+1)))
+	return rand.New(rand.NewPCG(t.Seed^n*spread, conn<<1|uint64(dir)))
+}
+
+// hits reports whether the toxic is for a connection.
+func (t *toxic) hits(conn uint64) bool {
+	const all, verdict = 2, 1 << 63 // beside what directions and chunks draw
+	return t.Share == 0 || t.Share == 1 || t.rng(conn, all, verdict).Float64() < t.Share
 }
 
 // rules are the toxics in force, sorted by what they do. They are never changed.
 type rules struct {
+	toxics []*toxic
 	refuse []*toxic
 	flows  [2]flow // by direction
 	drops  bool    // in some direction
+	shared bool    // some are for a part of the connections
+	of     *rules  // those of the link, where these are a connection's
 }
 
 // flow is what is in force for the bytes of one direction.
@@ -105,12 +124,16 @@ type flow struct {
 	free                   bool // nothing is
 	late, hold, drop, cuts []*toxic
 	linger                 []*toxic      // on the ends of streams
-	rate, slice            int64         // the least of the toxics'; 0 where none has one
+	rate                   int64         // the least of the toxics'; 0 where none has one
+	slice                  *toxic        // that with the smallest pieces
 	gap                    time.Duration // the longest of the toxics'
 }
 
 func newRules(toxics []*toxic) *rules {
-	r := &rules{}
+	r := &rules{toxics: toxics}
+	for _, t := range toxics {
+		r.shared = r.shared || t.Share > 0 && t.Share < 1
+	}
 	for d := range r.flows {
 		f := &r.flows[d]
 		for _, t := range toxics {
@@ -123,7 +146,10 @@ func newRules(toxics []*toxic) *rules {
 			if t.Linger > 0 {
 				f.linger = append(f.linger, t)
 			}
-			f.rate, f.slice, f.gap = least(f.rate, t.Rate), least(f.slice, t.Slice), max(f.gap, t.Gap)
+			f.rate, f.gap = least(f.rate, t.Rate), max(f.gap, t.Gap)
+			if t.Slice > 0 && (f.slice == nil || t.Slice < f.slice.Slice) {
+				f.slice = t
+			}
 			if t.Hold {
 				f.hold = append(f.hold, t)
 			}
@@ -145,19 +171,23 @@ func newRules(toxics []*toxic) *rules {
 	return r
 }
 
-// refuses resets a new connection if the rules say so.
-func (r *rules) refuses(c *net.TCPConn) bool {
+// refuses resets a new connection if the rules say so. Nth is which one it would be.
+func (r *rules) refuses(c *net.TCPConn, nth uint64) bool {
+	refused := false
 	for _, t := range r.refuse {
-		t.acted.Add(1)
+		if t.hits(nth) {
+			t.acted.Add(1)
+			refused = true
+		}
 	}
-	if len(r.refuse) > 0 {
+	if refused {
 		reset(c)
 	}
-	return len(r.refuse) > 0
+	return refused
 }
 
 // least returns the smaller of two numbers of which 0 is none.
-func least(a, b int64) int64 {
+func least[T int64 | time.Duration](a, b T) T {
 	if a == 0 || b != 0 && b < a {
 		return b
 	}
@@ -181,11 +211,16 @@ func (f *flow) delay(conn uint64, dir int, c chunk) time.Duration {
 // grain is for how long a bounded rate lets bytes pass at once.
 const grain = 20 * time.Millisecond
 
-// piece is how many of n bytes pass at once.
-func (f *flow) piece(n int) int {
+// piece is how many bytes of a chunk, or of what is left of it, pass at once.
+func (f *flow) piece(conn uint64, dir int, c chunk) int {
+	n := len(c.bytes)
 	most := int64(n)
-	if f.slice > 0 {
-		most = min(most, f.slice)
+	if t := f.slice; t != nil {
+		size := t.Slice
+		if t.Vary > 0 { // as long as nothing passes, it is the same
+			size += t.rng(conn, dir, c.n<<32|uint64(n)).Int64N(2*t.Vary+1) - t.Vary
+		}
+		most = min(most, size)
 	}
 	if f.rate > 0 && f.rate < int64(n) { // so that the product is small
 		most = min(most, f.rate*int64(grain/time.Millisecond))
@@ -204,7 +239,7 @@ func (f *flow) cost(n int) time.Duration {
 
 // passesWhole reports whether the toxic would only slice, and the chunk is one piece anyhow.
 func (t *toxic) passesWhole(c *chunk) bool {
-	return t.Delay == 0 && t.Jitter == 0 && t.Rate == 0 && !t.Hold && int64(len(c.bytes)) <= t.Slice
+	return t.Delay == 0 && t.Jitter == 0 && t.Rate == 0 && !t.Hold && int64(len(c.bytes)) <= t.Slice-t.Vary
 }
 
 // touch counts the chunk for the toxics that hold it back and have not counted it yet: its

@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -286,5 +287,124 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
 	if _, err := net.Dial("tcp", l.Addr()); err == nil || errors.Is(err, net.ErrClosed) {
 		t.Errorf("the link still listens: %v", err)
+	}
+}
+
+// The verdict on a connection is drawn once, by the seed: what else comes and goes on the
+// link does not change it.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	const conns = 60
+	verdicts := func(seed uint64) string {
+		l := listen(t, serve(t, echo))
+		var all []*net.TCPConn
+		for range conns / 2 {
+			all = append(all, dial(t, l.Addr()))
+			roundTrip(t, all[len(all)-1], "x")
+		}
+		inj := disturb(t, l, harness.Toxic{Dir: harness.Up, Hold: true, Share: 0.5, Seed: seed})
+		other := disturb(t, l, harness.Toxic{Delay: time.Millisecond})
+		for range conns / 2 {
+			all = append(all, dial(t, l.Addr()))
+		}
+		heard := func() string {
+			time.Sleep(while)
+			var b strings.Builder
+			for _, c := range all {
+				c.SetReadDeadline(time.Now().Add(time.Millisecond))
+				if n, _ := c.Read(make([]byte, 9)); n == 0 {
+					b.WriteByte('#')
+				} else {
+					b.WriteByte('.')
+				}
+			}
+			return b.String()
+		}
+		for _, c := range all {
+			send(t, c, "hello")
+		}
+		b := heard()
+		heal(t, other)
+		if late := heard(); strings.Contains(late, ".") {
+			t.Errorf("another toxic has changed the verdicts %s: %s", b, late)
+		}
+		heal(t, inj)
+		held := strings.Count(b, "#")
+		if held < conns/5 || held > conns*4/5 || inj.Acted() != int64(5*held) {
+			t.Errorf("seed %d: %d of %d connections are held, %d bytes: %s", seed, held, conns, inj.Acted(), b)
+		}
+		return b
+	}
+	first := verdicts(1)
+	if again := verdicts(1); again != first {
+		t.Errorf("not repeatable: %s and %s", first, again)
+	}
+	if other := verdicts(2); other == first {
+		t.Errorf("another seed is no other: %s", other)
+	}
+}
+
+func TestShareOfNewConnectionsIsRefused(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	inj := disturb(t, l, harness.Toxic{Refuse: true, Share: 0.5, Seed: 3})
+	refused := 0
+	for range 60 {
+		c, err := net.DialTimeout("tcp", l.Addr(), soon)
+		if err == nil {
+			defer c.Close()
+			c.Write([]byte("x"))
+			c.SetReadDeadline(time.Now().Add(soon))
+			_, err = c.Read(make([]byte, 1))
+		}
+		if err != nil {
+			refused++
+		}
+	}
+	if refused < 12 || refused > 48 || inj.Acted() != int64(refused) {
+		t.Errorf("%d of 60 connections were refused, %d counted", refused, inj.Acted())
+	}
+}
+
+func TestConnectionsOfAnAgeAreReset(t *testing.T) {
+	t.Parallel()
+	const age = 60 * time.Millisecond
+	l := listen(t, serve(t, echo))
+	old := dial(t, l.Addr())
+	roundTrip(t, old, "x")
+	start := time.Now()
+	inj := disturb(t, l, harness.Toxic{Reset: true, Age: age})
+	roundTrip(t, old, "still there")
+	for range 2 {
+		if got, err := ended(old); got != "" || !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("got %q, %v; want a reset", got, err)
+		}
+		if took := time.Since(start); took < age {
+			t.Errorf("reset after %s, want %s", took, age)
+		}
+		start = time.Now()
+		old = dial(t, l.Addr())
+		roundTrip(t, old, "new")
+	}
+	heal(t, inj)
+	time.Sleep(2 * age)
+	roundTrip(t, old, "it stays")
+	acted(t, inj, 2, "connections")
+}
+
+func TestPiecesVary(t *testing.T) {
+	t.Parallel()
+	f := newRules([]*toxic{{Toxic: harness.Toxic{Slice: 8, Vary: 4, Seed: 5}}}).flows[up]
+	sizes := map[int]bool{}
+	for n := range uint64(200) {
+		c := chunk{bytes: make([]byte, 100), n: n}
+		size := f.piece(1, up, c)
+		if again := f.piece(1, up, c); again != size || size < 4 || size > 12 {
+			t.Fatalf("a piece of %d bytes, then of %d", size, again)
+		}
+		sizes[size] = true
+	}
+	if len(sizes) != 9 {
+		t.Errorf("%d sizes, want those from 4 to 12", len(sizes))
 	}
 }

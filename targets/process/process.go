@@ -238,6 +238,9 @@ func (s *System) release(i *instance) {
 	}
 }
 
+// Addr is where the service listens: host:port. It is the same after every start.
+func (s *System) Addr() string { return s.port.Addr() }
+
 // Close ends the instance that runs, the links and the dependencies. It may be called
 // twice, and a cancelled ctx does not leave anything behind.
 func (s *System) Close(ctx context.Context) error {

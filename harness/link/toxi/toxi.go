@@ -128,7 +128,7 @@ func (e *Engine) Listen(name, upstream string) (*Link, error) {
 
 func (l *Link) open(upstream string) (err error) {
 	// The dependency comes in when it is known that toxiproxy leads to us.
-	if l.back, err = link.ListenOn(l.engine.own, l.name, nowhere); err != nil {
+	if l.back, err = link.ListenAt(net.JoinHostPort(l.engine.own, "0"), l.name, nowhere); err != nil {
 		return err
 	}
 	if l.front, err = link.Listen(l.name, nowhere); err != nil {

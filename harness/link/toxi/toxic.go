@@ -33,9 +33,13 @@ func translate(t harness.Toxic) (toxics []toxic, down bool, err error) {
 	if t.Refuse {
 		return nil, true, nil
 	}
+	share := float32(1)
+	if t.Share > 0 {
+		share = float32(t.Share)
+	}
 	for _, stream := range streams(t.Dir) {
 		add := func(kind string, attributes map[string]int64) {
-			toxics = append(toxics, toxic{Type: kind, Stream: stream, Toxicity: 1, Attributes: attributes})
+			toxics = append(toxics, toxic{Type: kind, Stream: stream, Toxicity: share, Attributes: attributes})
 		}
 		if t.Delay > 0 || t.Jitter > 0 {
 			add("latency", map[string]int64{"latency": ms(t.Delay), "jitter": ms(t.Jitter)})
@@ -44,7 +48,7 @@ func translate(t harness.Toxic) (toxics []toxic, down bool, err error) {
 			add("bandwidth", map[string]int64{"rate": t.Rate})
 		}
 		if t.Slice > 0 {
-			add("slicer", map[string]int64{"average_size": t.Slice, "size_variation": 0, "delay": t.Gap.Microseconds()})
+			add("slicer", map[string]int64{"average_size": t.Slice, "size_variation": t.Vary, "delay": t.Gap.Microseconds()})
 		}
 		if t.Linger > 0 {
 			add("slow_close", map[string]int64{"delay": ms(t.Linger)})
@@ -72,7 +76,7 @@ func check(t harness.Toxic) error {
 			return fmt.Errorf("%s: a duration must be from 0 to %s", d, longest)
 		}
 	}
-	for _, n := range []int64{t.Rate, t.Slice, t.CutAfter} {
+	for _, n := range []int64{t.Rate, t.Slice, t.Vary, t.CutAfter} {
 		if n < 0 || n > most {
 			return fmt.Errorf("%d: a number must be from 0 to %d", n, most)
 		}
@@ -81,6 +85,14 @@ func check(t harness.Toxic) error {
 	switch {
 	case t.Dir > harness.Down:
 		return fmt.Errorf("direction %d is not known", t.Dir)
+	case !(t.Share >= 0 && t.Share <= 1):
+		return fmt.Errorf("a share of %v: it must be from 0 to 1", t.Share)
+	case t.Vary > 0 && t.Vary >= t.Slice:
+		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less", t.Slice, t.Vary)
+	case t.Age != 0:
+		return errors.New("toxiproxy cannot reset connections of an age so that it can be healed in time")
+	case t.Refuse && t.Share > 0 && t.Share < 1:
+		return errors.New("toxiproxy cannot refuse a part of the connections")
 	case !bytes && !conns:
 		return errors.New("the toxic does nothing")
 	case t.Expire > 0 && !t.Drop:
