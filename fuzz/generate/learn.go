@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -29,23 +31,32 @@ func (s *Source) Learn(rec *harness.Record, proven []harness.Finding) {
 	}
 }
 
-// observe takes note of how long each call took, and of what it felt of the faults that were
+// observe takes note of how long each call took, and of what it met of the faults that were
 // in force meanwhile.
 func (s *Source) observe(rec *harness.Record) {
 	type force struct {
-		fault    harness.Step
-		from, to time.Duration
+		fault         harness.Step
+		from, to      time.Duration
+		counts, acted bool            // it counts bytes; there were some
+		ops           map[string]bool // called while it was in force
 	}
 	var forces []force
 	for _, e := range rec.Events {
 		switch {
 		case e.Step < 0 || e.Step >= len(rec.Case.Steps):
 		case e.Kind == harness.Inject:
-			forces = append(forces, force{rec.Case.Steps[e.Step], e.At, math.MaxInt64})
+			forces = append(forces, force{fault: rec.Case.Steps[e.Step], from: e.At, to: math.MaxInt64, ops: map[string]bool{}})
 		case e.Kind == harness.Heal:
 			for i := range forces {
 				if f := &forces[i]; f.fault.Label == e.Lane && f.to > e.At {
 					f.to = e.At
+				}
+			}
+		case e.Kind == harness.Acted:
+			for i := range slices.Backward(forces) {
+				if f := &forces[i]; f.fault.Label == e.Lane {
+					f.counts, f.acted = strings.HasPrefix(e.Text, "bytes"), e.Value > 0
+					break
 				}
 			}
 		}
@@ -66,7 +77,10 @@ func (s *Source) observe(rec *harness.Record) {
 		for _, f := range forces {
 			if f.from <= e.At && f.to >= began[e.Lane] {
 				s.tolls.add(f.fault, took, hit)
-				s.felt.add(e.Name, at(f.fault), hit)
+				f.ops[e.Name] = true
+				if !slices.Contains(s.Target.Links, at(f.fault)) {
+					s.felt.add(e.Name, at(f.fault), hit)
+				}
 				if took > lingerTime {
 					s.linger(rec.Case.Steps[e.Step], f.fault, stuck[e.Lane])
 				}
@@ -77,6 +91,13 @@ func (s *Source) observe(rec *harness.Record) {
 				s.pace[e.Name] = took
 			}
 			s.pace[e.Name] += (took - s.pace[e.Name]) / 8 // a moving average
+		}
+	}
+	for _, f := range forces {
+		for op := range f.ops {
+			if f.counts {
+				s.felt.add(op, at(f.fault), f.acted)
+			}
 		}
 	}
 }
@@ -137,37 +158,39 @@ func key(s harness.Step) string {
 	return fmt.Sprint(s.Name, " ", at(s), " ", s.For == 0 || s.For > brief)
 }
 
-// affinity knows which ops feel what is wrong with a link or a process: a fault that nothing
-// meets proves nothing.
+// affinity knows which ops meet what is wrong with a link or a process: a fault that nothing
+// meets proves nothing. What a caller sees does not tell: many a service answers well without
+// its cache. A fault on a link that counts bytes does, in all cases in which an op is called.
 type affinity map[pair]felt
 
 // pair is an op and the link or process that a fault was aimed at.
 type pair struct{ op, at string }
 
-// felt counts the calls that were made while a fault was in force, and those of them that took
-// long or ended otherwise than they should.
-type felt struct{ hit, calls int }
+// felt counts the cases in which an op was called while a fault was in force, and those in which
+// the fault acted; without a link the calls, and those that took long or ended otherwise than
+// they should.
+type felt struct{ hit, of int }
 
 func (a affinity) add(op, at string, hit bool) {
 	f := a[pair{op, at}]
-	f.calls++
+	f.of++
 	if hit {
 		f.hit++
 	}
 	a[pair{op, at}] = f
 }
 
-// share is how many of the calls of an op felt faults at some place. One that was never
-// called may, but not as likely as one that did half of the times.
+// share is how often faults at some place acted where an op was called. One that was never
+// called there comes before those where they did less than half of the times.
 func (a affinity) share(op, at string) float64 {
 	f := a[pair{op, at}]
-	return (float64(f.hit) + 0.4) / (float64(f.calls) + 1)
+	return (float64(f.hit) + 0.4) / (float64(f.of) + 1)
 }
 
-// likely reports whether an op is known to feel faults at some place more often than not.
+// likely reports whether faults at some place nearly always act where an op is called.
 func (a affinity) likely(op, at string) bool {
 	f := a[pair{op, at}]
-	return f.hit > 0 && 2*f.hit >= f.calls
+	return f.hit > 0 && 5*f.hit >= 4*f.of
 }
 
 // op draws an op that is likely to feel faults where this one is aimed; nil says that none is
