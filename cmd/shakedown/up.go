@@ -41,7 +41,7 @@ func upCommand() *cobra.Command {
 		Long: `Up brings up what run would, prints where everything is, and keeps it until Ctrl-C. The links
 are driven by toxiproxy's HTTP API: by its clients, by toxiproxy-cli, or by curl.
 
-Exit codes: 0 ended by Ctrl-C, 3 the service ended by itself or could not be brought up, 2 usage.`,
+Exit codes: 0 ended by Ctrl-C, 4 by Ctrl-C before it was up, 3 the service ended by itself or could not be brought up, 2 usage.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return f.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
@@ -82,7 +82,7 @@ func (f upFlags) run(ctx context.Context, path string, stdout, stderr io.Writer)
 		return err
 	}
 	defer closing(ctx, sys, &err)
-	watch := &watcher{w: stderr, ended: make(chan string, 1)}
+	watch := &watcher{w: stderr, ended: make(chan struct{}, 1)}
 	in, err := lab.Target.Start(ctx, harness.Setup{Env: lab.Target.Env, Emit: watch.emit})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", path, err)
@@ -100,14 +100,22 @@ func (f upFlags) run(ctx context.Context, path string, stdout, stderr io.Writer)
 	if err := addresses(stdout, sys, in, "http://"+ln.Addr().String()); err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case how := <-watch.ended:
-		fmt.Fprintf(stderr, "shakedown: the service ended by itself: %s\n", report.Clean(how))
-		return verdict(gate.Failed)
+	reports := time.NewTicker(reportsEvery)
+	defer reports.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-watch.ended:
+			return verdict(gate.Failed)
+		case <-reports.C: // of races, which the detector writes to a file
+			sys.Reports()
+		}
 	}
 }
+
+// reportsEvery is how often reports of races are read.
+const reportsEvery = time.Second
 
 // adopt hands all links of an instance over to the API.
 func adopt(api *control.Server, in harness.Instance, names []string) error {
@@ -151,24 +159,26 @@ func addresses(w io.Writer, sys *process.System, in harness.Instance, api string
 	return err
 }
 
-// watcher passes on what the service prints, and tells of its end.
+// watcher passes on what the service prints, and tells of the end of it and of dependencies.
 type watcher struct {
 	mu    sync.Mutex // guards w
 	w     io.Writer
-	ended chan string
+	ended chan struct{} // gets something when the service has ended by itself
 }
 
 func (x *watcher) emit(e harness.Event) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	switch {
-	case e.Name != harness.Service:
-	case e.Kind == harness.Output:
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		fmt.Fprintf(x.w, "service | %s\n", report.Clean(strings.TrimSuffix(e.Text, "\n")))
 	case e.Kind == harness.Exit && e.Args.Text("expected") != "true":
-		select {
-		case x.ended <- e.Text:
-		default:
+		fmt.Fprintf(x.w, "shakedown: %s ended by itself: %s\n", e.Name, report.Clean(e.Text))
+		if e.Name == harness.Service {
+			select {
+			case x.ended <- struct{}{}:
+			default:
+			}
 		}
+	case e.Kind == harness.Output && e.Name == harness.Service:
+		fmt.Fprintf(x.w, "service | %s\n", report.Clean(strings.TrimSuffix(e.Text, "\n")))
 	}
 }

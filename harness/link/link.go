@@ -237,26 +237,30 @@ func (l *Link) Close() error {
 
 // accept takes connections until the listener is closed.
 func (l *Link) accept() {
-	for nth := uint64(0); ; nth++ {
+	for nth := uint64(1); ; {
 		client, err := l.listener.AcceptTCP()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
 			time.Sleep(5 * time.Millisecond) // no descriptor is free: some will be
-		case l.rules.Load().refuses(client, nth+1):
 		default:
-			l.admit(client, nth+1)
+			l.admit(client, nth)
+			nth++
 		}
 	}
 }
 
-// admit starts to serve a connection.
+// admit starts to serve a connection, or refuses it. That is decided under mu: a toxic that
+// ends connections finds it, or it finds the toxic.
 func (l *Link) admit(client *net.TCPConn, nth uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		reset(client)
+		return
+	}
+	if l.rules.Load().refuses(client, nth) {
 		return
 	}
 	l.accepted.Add(1)

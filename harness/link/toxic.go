@@ -105,8 +105,8 @@ func (t *toxic) rng(conn uint64, dir int, n uint64) *rand.Rand {
 
 // hits reports whether the toxic is for a connection.
 func (t *toxic) hits(conn uint64) bool {
-	const all, verdict = 2, 1 << 63 // beside what directions and chunks draw
-	return t.Share == 0 || t.Share == 1 || t.rng(conn, all, verdict).Float64() < t.Share
+	const verdict = 1 << 63 // no chunk has this ordinal
+	return t.Share == 0 || t.Share == 1 || t.rng(conn, up, verdict).Float64() < t.Share
 }
 
 // rules are the toxics in force, sorted by what they do. They are never changed.

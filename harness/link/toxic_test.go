@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -308,17 +309,18 @@ func TestShare(t *testing.T) {
 			all = append(all, dial(t, l.Addr()))
 		}
 		heard := func() string {
-			time.Sleep(while)
-			var b strings.Builder
-			for _, c := range all {
-				c.SetReadDeadline(time.Now().Add(time.Millisecond))
-				if n, _ := c.Read(make([]byte, 9)); n == 0 {
-					b.WriteByte('#')
-				} else {
-					b.WriteByte('.')
-				}
+			b := bytes.Repeat([]byte("#"), len(all))
+			var reading sync.WaitGroup
+			for i, c := range all {
+				reading.Go(func() {
+					c.SetReadDeadline(time.Now().Add(10 * while))
+					if n, _ := c.Read(make([]byte, 9)); n > 0 {
+						b[i] = '.'
+					}
+				})
 			}
-			return b.String()
+			reading.Wait()
+			return string(b)
 		}
 		for _, c := range all {
 			send(t, c, "hello")
@@ -338,6 +340,15 @@ func TestShare(t *testing.T) {
 	first := verdicts(1)
 	if again := verdicts(1); again != first {
 		t.Errorf("not repeatable: %s and %s", first, again)
+	}
+	pairs := 0 // neighbours with different verdicts
+	for i := 1; i+1 < len(first); i += 2 {
+		if first[i] != first[i+1] {
+			pairs++
+		}
+	}
+	if pairs < conns/10 || pairs > conns*2/5 {
+		t.Errorf("of %d pairs of neighbours %d differ: %s", conns/2-1, pairs, first)
 	}
 	if other := verdicts(2); other == first {
 		t.Errorf("another seed is no other: %s", other)

@@ -241,6 +241,18 @@ func (s *System) release(i *instance) {
 // Addr is where the service listens: host:port. It is the same after every start.
 func (s *System) Addr() string { return s.port.Addr() }
 
+// Reports hands over what the race detector has reported until now of the instance that runs.
+func (s *System) Reports() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == nil {
+		return
+	}
+	if l, _ := s.running.life(); l != nil {
+		l.races.read()
+	}
+}
+
 // Close ends the instance that runs, the links and the dependencies. It may be called
 // twice, and a cancelled ctx does not leave anything behind.
 func (s *System) Close(ctx context.Context) error {

@@ -6,9 +6,13 @@
 //   - Toxicity is drawn once for each connection, by a seed.
 //   - A proxy that is disabled still holds its port, and resets who connects.
 //   - Connections stay where they are when a proxy is pointed to another upstream.
-//   - reset_peer resets connections that are idle, too, and limit_data ends with a reset.
-//   - A toxic says what it has done: "acted", in "unit".
-//   - The metrics are those of now, and not those of the connections that have ended.
+//   - reset_peer resets connections that are idle, too. limit_data ends with a reset, at the
+//     first byte beyond its limit. timeout loses the ends of streams, too, and its removal
+//     resets the connections that have lost something, and no others.
+//   - A toxic says what it has done: "acted", in "unit". An update starts that anew, and what
+//     limit_data counts.
+//   - Toxics that a proxy is created with are installed.
+//   - The metrics count bytes as they pass, and not a connection's when it ends.
 //   - Who listens and what is led to must be this machine, or allowed.
 package control
 
@@ -20,6 +24,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -49,6 +54,7 @@ type Server struct {
 
 	mu      sync.Mutex // guards what follows; no link makes its holder wait
 	proxies map[string]*proxy
+	closed  bool
 }
 
 // proxy is a link with what is in force on it.
@@ -99,6 +105,7 @@ func (s *Server) Adopt(name string, l *link.Link) {
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	var errs []error
 	for name, p := range s.proxies {
 		errs = append(errs, p.end())
@@ -107,10 +114,10 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// ServeHTTP answers one request. Browsers get no answer, as from toxiproxy: a page that
-// somebody looks at has no business here.
+// ServeHTTP answers one request. Browsers get no answer, as from toxiproxy, nor does who knows
+// this machine by a name of his own: a page that somebody looks at has no business here.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.UserAgent(), "Mozilla/") || r.Header.Get("Origin") != "" {
+	if strings.HasPrefix(r.UserAgent(), "Mozilla/") || r.Header.Get("Origin") != "" || s.allowed("host", r.Host) != nil {
 		http.Error(w, "User agent not allowed", http.StatusForbidden)
 		return
 	}
@@ -229,44 +236,62 @@ func (s *Server) create(r *http.Request) (int, any, error) {
 	if b.Name != nil && s.proxies[*b.Name] != nil {
 		return 0, nil, failed(http.StatusConflict, "proxy already exists: %q", *b.Name)
 	}
-	p, err := s.open(b)
+	d, err := s.check(b, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	p, err := s.open(d)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, p.shown(), nil
 }
 
-// open starts the proxy that a request describes. The caller holds s.mu.
-func (s *Server) open(b proxyBody) (*proxy, error) {
-	name, listen, upstream := "", "127.0.0.1:0", ""
-	for _, f := range []struct{ to, from *string }{{&name, b.Name}, {&listen, b.Listen}, {&upstream, b.Upstream}} {
+// draft is a proxy that a request describes, checked and not yet started.
+type draft struct {
+	name, listen, upstream string
+	enabled                bool
+	toxics                 []*toxic
+}
+
+// check returns what a request describes. What it does not say of an old proxy stays.
+func (s *Server) check(b proxyBody, old *proxy) (draft, error) {
+	d := draft{listen: "127.0.0.1:0", enabled: b.Enabled == nil || *b.Enabled}
+	if old != nil {
+		d.listen = old.link.Addr()
+	}
+	for _, f := range []struct{ to, from *string }{{&d.name, b.Name}, {&d.listen, b.Listen}, {&d.upstream, b.Upstream}} {
 		if f.from != nil && *f.from != "" {
 			*f.to = *f.from
 		}
 	}
 	switch {
-	case name == "" || strings.Contains(name, "/"):
-		return nil, badRequest("missing required field: name, without a slash in it")
-	case upstream == "":
-		return nil, badRequest("missing required field: upstream")
+	case d.name == "":
+		return d, badRequest("missing required field: name")
+	case d.upstream == "":
+		return d, badRequest("missing required field: upstream")
 	}
-	var toxics []*toxic
 	for _, tb := range b.Toxics {
 		t, err := tb.create()
 		if err != nil {
-			return nil, err
+			return d, err
 		}
-		if slices.ContainsFunc(toxics, func(x *toxic) bool { return x.Name == t.Name }) {
-			return nil, failed(http.StatusConflict, "toxic already exists: %q", t.Name)
+		if slices.ContainsFunc(d.toxics, func(x *toxic) bool { return x.Name == t.Name }) {
+			return d, failed(http.StatusConflict, "toxic already exists: %q", t.Name)
 		}
-		toxics = append(toxics, t)
+		d.toxics = append(d.toxics, t)
 	}
-	p, err := s.start(name, listen, upstream)
+	return d, cmp.Or(named("proxy", d.name), s.allowed("listen", d.listen), s.allowed("upstream", d.upstream))
+}
+
+// open starts a proxy. The caller holds s.mu.
+func (s *Server) open(d draft) (*proxy, error) {
+	p, err := s.start(d.name, d.listen, d.upstream)
 	if err != nil {
 		return nil, err
 	}
-	err = p.enable(b.Enabled == nil || *b.Enabled)
-	for _, t := range toxics {
+	err = p.enable(d.enabled)
+	for _, t := range d.toxics {
 		if err == nil {
 			err = s.install(p, t)
 		}
@@ -288,8 +313,8 @@ func (s *Server) allowed(what, addr string) error {
 
 // start starts a proxy on which nothing is in force.
 func (s *Server) start(name, listen, upstream string) (*proxy, error) {
-	if err := cmp.Or(s.allowed("listen", listen), s.allowed("upstream", upstream)); err != nil {
-		return nil, err
+	if s.closed {
+		return nil, failed(http.StatusServiceUnavailable, "the server is closed")
 	}
 	l, err := link.ListenAt(listen, name, upstream)
 	switch {
@@ -321,14 +346,16 @@ func (s *Server) update(r *http.Request) (int, any, error) {
 // change makes a proxy what a request says. Toxics have requests of their own, and what a
 // client sends back of them here says nothing. The caller holds s.mu.
 func (s *Server) change(p *proxy, b proxyBody) error {
+	for what, addr := range map[string]*string{"listen": b.Listen, "upstream": b.Upstream} {
+		if addr != nil && *addr != "" {
+			if err := s.allowed(what, *addr); err != nil {
+				return err
+			}
+		}
+	}
 	elsewhere, led := other(p.link.Addr(), b.Listen), other(p.link.Upstream(), b.Upstream)
 	if p.borrowed && (elsewhere || led) {
 		return failed(http.StatusForbidden, "proxy %s belongs to the environment: it cannot be moved", p.name)
-	}
-	if led {
-		if err := s.allowed("upstream", *b.Upstream); err != nil {
-			return err
-		}
 	}
 	if elsewhere {
 		if err := s.move(p, *b.Listen); err != nil {
@@ -344,8 +371,15 @@ func (s *Server) change(p *proxy, b proxyBody) error {
 	return nil
 }
 
-// other reports whether a request says something else than what is.
-func other(is string, want *string) bool { return want != nil && *want != "" && *want != is }
+// other reports whether a request says another address than what is. Names, as localhost, are
+// resolved: they have been allowed.
+func other(is string, want *string) bool {
+	if want == nil || *want == "" || *want == is {
+		return false
+	}
+	a, err := net.ResolveTCPAddr("tcp", *want)
+	return err != nil || a.String() != is
+}
 
 // move lets a proxy listen elsewhere, under the same toxics. Where it cannot, it stays.
 func (s *Server) move(p *proxy, listen string) error {
@@ -434,9 +468,12 @@ func (s *Server) populate(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	for i, b := range all {
-		for field, value := range map[string]*string{"name": b.Name, "upstream": b.Upstream} {
-			if value == nil || *value == "" {
-				return 0, nil, badRequest("missing required field: %s at proxy %d", field, i+1)
+		for _, f := range []struct {
+			name  string
+			value *string
+		}{{"name", b.Name}, {"upstream", b.Upstream}} {
+			if f.value == nil || *f.value == "" {
+				return 0, nil, badRequest("missing required field: %s at proxy %d", f.name, i+1)
 			}
 		}
 	}
@@ -459,22 +496,26 @@ func (s *Server) populate(r *http.Request) (int, any, error) {
 	return http.StatusCreated, out, nil
 }
 
-// put creates, replaces or keeps a proxy. The caller holds s.mu.
+// put creates, replaces or keeps a proxy. Where the request is wrong, the old one stays as it
+// was. The caller holds s.mu.
 func (s *Server) put(b proxyBody) (*proxy, error) {
 	old := s.proxies[*b.Name]
+	d, err := s.check(b, old)
 	switch {
+	case err != nil:
+		return nil, err
 	case old == nil:
-		return s.open(b)
-	case !other(old.link.Addr(), b.Listen) && !other(old.link.Upstream(), b.Upstream):
+		return s.open(d)
+	case !other(old.link.Addr(), &d.listen) && !other(old.link.Upstream(), &d.upstream):
 		return old, nil
 	case old.borrowed:
 		return nil, failed(http.StatusForbidden, "proxy %s belongs to the environment: it cannot be replaced", old.name)
 	}
+	delete(s.proxies, old.name)
 	if err := old.end(); err != nil { // first: the new one may want its port
 		return nil, err
 	}
-	delete(s.proxies, old.name)
-	return s.open(b)
+	return s.open(d)
 }
 
 func (s *Server) toxics(r *http.Request) (int, any, error) {

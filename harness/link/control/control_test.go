@@ -25,7 +25,9 @@ import (
 	"github.com/shakedown-go/shakedown/harness/link/linktest"
 )
 
-func local(addr string) bool { return strings.HasPrefix(addr, "127.0.0.1:") }
+func local(addr string) bool {
+	return strings.HasPrefix(addr, "127.0.0.1:") || strings.HasPrefix(addr, "localhost:")
+}
 
 // serve starts the API and returns it with its URL.
 func serve(t *testing.T) (*Server, string) {
@@ -198,7 +200,7 @@ func TestWhatToxicsDo(t *testing.T) {
 		{"slicer", "downstream", toxiproxy.Attributes{"average_size": 2, "size_variation": 1, "delay": 5000}, "hello", nil, 5 * time.Millisecond},
 		{"timeout", "downstream", toxiproxy.Attributes{"timeout": 40}, "", io.EOF, 40 * time.Millisecond},
 		{"limit_data", "downstream", toxiproxy.Attributes{"bytes": 3}, "hel", syscall.ECONNRESET, 0},
-		{"reset_peer", "upstream", toxiproxy.Attributes{"timeout": 60}, "hello", syscall.ECONNRESET, 60 * time.Millisecond},
+		{"reset_peer", "upstream", toxiproxy.Attributes{"timeout": 60}, "", syscall.ECONNRESET, 60 * time.Millisecond},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.kind, tt.attributes), func(t *testing.T) {
@@ -339,6 +341,10 @@ func TestMistakesAreRefused(t *testing.T) {
 		{"POST", "/proxies", `{"name":"dep","upstream":"127.0.0.1:1"}`, 409, `proxy already exists`},
 		{"POST", "/proxies", `{"name":"x"}`, 400, `missing required field: upstream`},
 		{"POST", "/proxies", `{"upstream":"127.0.0.1:1"}`, 400, `missing required field: name`},
+		{"POST", "/proxies", `{"name":"a/b","upstream":"127.0.0.1:1"}`, 400, `no name for a proxy`},
+		{"POST", toxics, `{"name":"..","type":"latency"}`, 400, `no name for a toxic`},
+		{"POST", "/populate", `[{"name":"dep","upstream":"127.0.0.1:1","toxics":[{"type":"x"}]}]`, 400, `invalid toxic type`},
+		{"POST", "/populate", `[{"name":"dep","upstream":"db.example.com:1"}]`, 403, `not this machine`},
 		{"POST", "/proxies", `{"name":"x","upstream":"db.example.com:5432"}`, 403, `upstream db.example.com:5432 is not this machine`},
 		{"POST", "/proxies", `{"name":"x","listen":"0.0.0.0:0","upstream":"127.0.0.1:1"}`, 403, `listen 0.0.0.0:0 is not this machine`},
 		{"POST", "/proxies", `{"name":"x","listen":"127.0.0.1:77777","upstream":"127.0.0.1:1"}`, 400, `invalid port`},
@@ -363,12 +369,16 @@ func TestMistakesAreRefused(t *testing.T) {
 		t.Errorf("something was left: %v, %v", slices.Collect(maps.Keys(s.proxies)), p.toxics)
 	}
 	for header, value := range map[string]string{"User-Agent": "Mozilla/5.0", "Origin": "http://example.com"} {
-		req := httptest.NewRequest("POST", "/reset", nil)
+		req := httptest.NewRequest("POST", "http://127.0.0.1:8474/reset", nil)
 		req.Header.Set(header, value)
 		w := httptest.NewRecorder()
 		if s.ServeHTTP(w, req); w.Code != http.StatusForbidden {
 			t.Errorf("a browser (%s) got %d", header, w.Code)
 		}
+	}
+	w := httptest.NewRecorder()
+	if s.ServeHTTP(w, httptest.NewRequest("GET", "http://rebound.example.com:8474/proxies", nil)); w.Code != http.StatusForbidden {
+		t.Errorf("a name that leads here got %d", w.Code)
 	}
 }
 
@@ -384,7 +394,7 @@ func TestAdopted(t *testing.T) {
 	s.Adopt("cache", l)
 	for _, r := range []struct{ path, body string }{{"/proxies/cache/toxics", `{"type":"bandwidth"}`}, {"/proxies/cache", `{"enabled":false}`}} {
 		w := httptest.NewRecorder()
-		if s.ServeHTTP(w, httptest.NewRequest("POST", r.path, strings.NewReader(r.body))); w.Code != http.StatusOK {
+		if s.ServeHTTP(w, httptest.NewRequest("POST", "http://127.0.0.1:8474"+r.path, strings.NewReader(r.body))); w.Code != http.StatusOK {
 			t.Fatalf("%s: %d %s", r.path, w.Code, w.Body)
 		}
 	}
@@ -393,6 +403,28 @@ func TestAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	linktest.RoundTrip(t, linktest.Dial(t, l.Addr()), "healed, and open")
+}
+
+// A proxy that is named otherwise than it is shown is the same all the same, and keeps its
+// connections and toxics.
+func TestNamesOfThisMachineAreResolved(t *testing.T) {
+	t.Parallel()
+	s, url := serve(t)
+	p := proxied(t, url, linktest.Echo)
+	c := linktest.Dial(t, p.Listen)
+	linktest.RoundTrip(t, c, "x")
+	_, port, _ := net.SplitHostPort(p.Listen)
+	named := fmt.Sprintf(`{"name":"dep","listen":"localhost:%s","upstream":%q}`, port, p.Upstream)
+	if status, body := ask(t, "POST", url+"/populate", "["+named+"]"); status != http.StatusCreated {
+		t.Fatalf("%d %s", status, body)
+	}
+	linktest.RoundTrip(t, c, "still there")
+	if status, body := ask(t, "POST", url+"/proxies/dep", fmt.Sprintf(`{"listen":"localhost:%s","enabled":false}`, port)); status != http.StatusOK || s.proxies["dep"].down == nil {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _ := ask(t, "POST", url+"/populate", `[{"name":"dep","upstream":"127.0.0.1:1"}]`); status != http.StatusCreated || s.proxies["dep"].link.Addr() != p.Listen {
+		t.Errorf("%d: replaced without a word about its port, it is at %s, not %s", status, s.proxies["dep"].link.Addr(), p.Listen)
+	}
 }
 
 func TestMetricsAreOfNow(t *testing.T) {

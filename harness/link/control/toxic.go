@@ -74,7 +74,7 @@ var kinds = map[string]kind{
 	"reset_peer": {
 		[]attribute{{"timeout", 0, hour}},
 		func(a map[string]int64) harness.Toxic {
-			return harness.Toxic{Reset: true, Age: ms(a["timeout"]), Refuse: a["timeout"] == 0}
+			return harness.Toxic{Reset: true, Age: ms(a["timeout"]), Drop: a["timeout"] > 0, Refuse: a["timeout"] == 0}
 		},
 	},
 	"slicer": {
@@ -114,10 +114,21 @@ func (b toxicBody) create() (*toxic, error) {
 	if t.Name == "" {
 		t.Name = t.Type + "_" + t.Stream
 	}
+	if err := named("toxic", t.Name); err != nil {
+		return nil, err
+	}
 	if _, known := kinds[t.Type]; !known {
 		return nil, badRequest("invalid toxic type: %q; there are %s", t.Type, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 	}
 	return t, b.apply(t)
+}
+
+// named refuses what no path can name.
+func named(what, name string) error {
+	if strings.Contains(name, "/") || name == "." || name == ".." {
+		return badRequest("%q is no name for a %s: no path leads there", name, what)
+	}
+	return nil
 }
 
 // update returns a copy of a toxic with what a request says of it. What a toxic is cannot

@@ -33,13 +33,9 @@ func translate(t harness.Toxic) (toxics []toxic, down bool, err error) {
 	if t.Refuse {
 		return nil, true, nil
 	}
-	share := float32(1)
-	if t.Share > 0 {
-		share = float32(t.Share)
-	}
 	for _, stream := range streams(t.Dir) {
 		add := func(kind string, attributes map[string]int64) {
-			toxics = append(toxics, toxic{Type: kind, Stream: stream, Toxicity: share, Attributes: attributes})
+			toxics = append(toxics, toxic{Type: kind, Stream: stream, Toxicity: 1, Attributes: attributes})
 		}
 		if t.Delay > 0 || t.Jitter > 0 {
 			add("latency", map[string]int64{"latency": ms(t.Delay), "jitter": ms(t.Jitter)})
@@ -91,8 +87,8 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less", t.Slice, t.Vary)
 	case t.Age != 0:
 		return errors.New("toxiproxy cannot reset connections of an age so that it can be healed in time")
-	case t.Refuse && t.Share > 0 && t.Share < 1:
-		return errors.New("toxiproxy cannot refuse a part of the connections")
+	case t.Share > 0 && t.Share < 1:
+		return errors.New("toxiproxy draws anew which connections are meant, and by no seed")
 	case !bytes && !conns:
 		return errors.New("the toxic does nothing")
 	case t.Expire > 0 && !t.Drop:
