@@ -115,19 +115,34 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// goneWithin is how long what a command has killed, or what its children have started and left
+// alone, may take to be gone.
+const goneWithin = 2 * time.Second
+
 // idle wants that nothing runs which the script's commands have started: children of the
 // harness carry a mark and the script's directory in their environment.
 func idle(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: idle")
 	}
-	environs, err := filepath.Glob("/proc/[0-9]*/environ")
-	ts.Check(err)
-	for _, file := range environs {
-		env, err := os.ReadFile(file)
-		if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && bytes.Contains(env, []byte(ts.Getenv("WORK"))) {
-			ts.Fatalf("left running: process %s", filepath.Base(filepath.Dir(file)))
+	for late := time.Now().Add(goneWithin); ; time.Sleep(20 * time.Millisecond) {
+		var left []string
+		environs, err := filepath.Glob("/proc/[0-9]*/environ")
+		ts.Check(err)
+		for _, file := range environs {
+			env, err := os.ReadFile(file)
+			if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && bytes.Contains(env, []byte(ts.Getenv("WORK"))) {
+				args, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+				left = append(left, fmt.Sprintf("%s: %q", filepath.Base(filepath.Dir(file)), bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
+			}
 		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(late) {
+			ts.Fatalf("left running: %s", strings.Join(left, "\n"))
+		}
+		ts.Logf("still there: %s", strings.Join(left, "; "))
 	}
 }
 
