@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,34 +116,21 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// goneWithin is how long what a command has killed, or what its children have started and left
-// alone, may take to be gone.
-const goneWithin = 2 * time.Second
-
 // idle wants that nothing runs which the script's commands have started: children of the
 // harness carry a mark and the script's directory in their environment.
 func idle(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: idle")
 	}
-	for late := time.Now().Add(goneWithin); ; time.Sleep(20 * time.Millisecond) {
-		var left []string
-		environs, err := filepath.Glob("/proc/[0-9]*/environ")
-		ts.Check(err)
-		for _, file := range environs {
-			env, err := os.ReadFile(file)
-			if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && bytes.Contains(env, []byte(ts.Getenv("WORK"))) {
-				args, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
-				left = append(left, fmt.Sprintf("%s: %q", filepath.Base(filepath.Dir(file)), bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
-			}
+	environs, err := filepath.Glob("/proc/[0-9]*/environ")
+	ts.Check(err)
+	own := regexp.MustCompile(regexp.QuoteMeta(ts.Getenv("WORK")) + `[/\x00]`) // and not of a script whose name begins so
+	for _, file := range environs {
+		env, err := os.ReadFile(file)
+		if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && own.Match(env) {
+			cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+			ts.Fatalf("left running: %s: %q", filepath.Base(filepath.Dir(file)), bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
 		}
-		if len(left) == 0 {
-			return
-		}
-		if time.Now().After(late) {
-			ts.Fatalf("left running: %s", strings.Join(left, "\n"))
-		}
-		ts.Logf("still there: %s", strings.Join(left, "; "))
 	}
 }
 

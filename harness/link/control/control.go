@@ -346,9 +346,12 @@ func (s *Server) update(r *http.Request) (int, any, error) {
 // change makes a proxy what a request says. Toxics have requests of their own, and what a
 // client sends back of them here says nothing. The caller holds s.mu.
 func (s *Server) change(p *proxy, b proxyBody) error {
-	for what, addr := range map[string]*string{"listen": b.Listen, "upstream": b.Upstream} {
-		if addr != nil && *addr != "" {
-			if err := s.allowed(what, *addr); err != nil {
+	for _, f := range []struct {
+		what string
+		addr *string
+	}{{"listen", b.Listen}, {"upstream", b.Upstream}} {
+		if f.addr != nil && *f.addr != "" {
+			if err := s.allowed(f.what, *f.addr); err != nil {
 				return err
 			}
 		}
