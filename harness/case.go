@@ -38,11 +38,12 @@ type Step struct {
 	Args   Args
 	Group  int           // steps with the same number are released together; 0 is alone
 	Repeat int           // calls only: how often; 0 is once
-	At     time.Duration // inject only: so long after the step's turn
-	For    time.Duration // inject: heal after so long, 0 is at the end of the case; wait: how long
+	When   Trigger       // inject only: what must happen first; the turn ends without it
+	At     time.Duration // inject only: so long after the step's turn, or after When
+	For    time.Duration // inject: heal after so long, 0 is at the end of the case; wait: how long; call: again and again for so long, instead of Repeat
 }
 
-// Times is how often the step is done.
+// Times is how often the step is done, at least.
 func (s Step) Times() int { return max(s.Repeat, 1) }
 
 // Clone returns a copy that shares nothing with c.

@@ -17,9 +17,11 @@ seed 2
 env bugs=double-charge postgres=local@15 redis=local@7.0
 o1: a create_order body.items.0.sku="s1" body.items.0.qty=2 header.Idempotency-Key="k1"
 + lag = net/latency link=db delay=80ms jitter=20ms
-+ cut = op/drop_after link=db on=COMMIT nth=1 of=p1 at=10ms for=1s
++ cut = op/drop_after link=db on=COMMIT nth=1 of=p1 when=inflight:pay>=2 at=10ms for=1s
++ net/cut link=db when="calls:POST /pay"
 p1: a pay path.order={{o1.id}} header.Idempotency-Key="p1" &
 b pay path.order={{o1.id}} note="for {{o1.id}}" *20
+b list *1m30s
 - lag
 wait 300ms
 reset
@@ -35,10 +37,10 @@ func TestCaseFileReadsAsItIsWritten(t *testing.T) {
 	if diff := cmp.Diff(story, c.String()); diff != "" {
 		t.Errorf("case file (-want +got):\n%s", diff)
 	}
-	if got, want := len(c.Turns()), 8; got != want {
+	if got, want := len(c.Turns()), 10; got != want {
 		t.Errorf("turns: got %d, want %d", got, want)
 	}
-	if got, want := c.Calls(), 23; got != want {
+	if got, want := c.Calls(), 24; got != want {
 		t.Errorf("calls: got %d, want %d", got, want)
 	}
 }
@@ -63,7 +65,11 @@ func TestCaseFileErrorsSayWhereAndWhat(t *testing.T) {
 		{"repeat", head + "a get *0\n", "2:7: a repeat is"},
 		{"argument twice", head + "a get q=1 q=2\n", "2:11: q is given twice"},
 		{"for", head + "+ net/x for=fast\n", "2:9: for= takes a duration"},
-		{"when", head + "+ net/x when=y\n", "2:9: when= is reserved"},
+		{"when", head + "+ net/x when=y\n", "2:9: a trigger is calls, inflight or bytes"},
+		{"when never", head + "+ net/x when=calls>=0\n", "2:9: a trigger waits for a number from 1, not for 0"},
+		{"when for ever", head + "+ net/x when=calls>=99999999999999999999\n", "2:9: a trigger waits for a number from 1"},
+		{"bytes of nothing", head + "+ net/x when=bytes>=4\n", "2:9: bytes of which link?"},
+		{"repeat for long", head + "a get *11m\n", "2:7: a repeat is *1 to *10000, or a duration up to 10m0s"},
 		{"wait", head + "wait long\n", "2:6: a wait takes a duration from 0 to 10m0s"},
 		{"wait for nothing", head + "wait\n", "2:5: expected a word"},
 		{"behind a reset", head + "reset x\n", "2:7: unexpected"},

@@ -83,6 +83,9 @@ func (s Step) String() string {
 		for _, a := range s.Args {
 			fmt.Fprintf(&b, " %s=%s", a.Key, word(a.Value.Text))
 		}
+		if s.When != (Trigger{}) {
+			fmt.Fprintf(&b, " when=%s", word(s.When.String()))
+		}
 		if s.At != 0 {
 			fmt.Fprintf(&b, " at=%s", s.At)
 		}
@@ -104,7 +107,10 @@ func (s Step) String() string {
 			b.WriteString("=" + a.Value.String())
 		}
 	}
-	if s.Repeat > 1 {
+	switch {
+	case s.For > 0:
+		fmt.Fprintf(&b, " *%s", s.For)
+	case s.Repeat > 1:
 		fmt.Fprintf(&b, " *%d", s.Repeat)
 	}
 	return b.String()
@@ -353,7 +359,9 @@ func (p *caseParser) inject() (Step, error) {
 				s.For = d
 			}
 		case "when":
-			return s, at.fail("when= is reserved: triggers are not known yet")
+			if s.When, err = ParseTrigger(v); err != nil {
+				return s, at.fail("%v", err)
+			}
 		default:
 			if _, twice := s.Args.Get(k); twice {
 				return s, at.fail("%s is given twice", k)
@@ -418,8 +426,12 @@ func (p *caseParser) call() (Step, error) {
 			if err != nil {
 				return s, err
 			}
+			if s.For, err = time.ParseDuration(w[1:]); err == nil && s.For > 0 && s.For <= maxWait {
+				return s, nil
+			}
+			s.For = 0
 			if s.Repeat, err = strconv.Atoi(w[1:]); err != nil || s.Repeat < 1 || s.Repeat > maxRepeat {
-				return s, at.fail("a repeat is *1 to *%d", maxRepeat)
+				return s, at.fail("a repeat is *1 to *%d, or a duration up to %s, such as *30s", maxRepeat, maxWait)
 			}
 			return s, nil
 		}

@@ -70,6 +70,7 @@ type Setup struct {
 // Op is one thing that a client can ask of a target.
 type Op struct {
 	Name, Doc string
+	Route     string   // its method and path, "GET /items/{id}"; "" where it has none
 	Mutates   bool     // it may change state, so a lost reply leaves its outcome unknown
 	Params    []Param  // what a source draws
 	Takes     []string // first parts of the keys that it takes beside those: "path", "header"

@@ -20,7 +20,7 @@ const (
 	OK        Kind = "ok"        // it was done
 	Fail      Kind = "fail"      // it was surely not done
 	Unknown   Kind = "unknown"   // it may have been done
-	Skip      Kind = "skip"      // it was not tried: a reference could not be resolved
+	Skip      Kind = "skip"      // it was not tried: a reference could not be resolved, or a trigger did not come
 	Stuck     Kind = "stuck"     // it passed its deadline and is still under way
 	Inject    Kind = "inject"    // a fault is about to be injected
 	Heal      Kind = "heal"      // a fault has been healed

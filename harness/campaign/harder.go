@@ -84,7 +84,7 @@ func lasting(c harness.Case) harness.Case {
 	c = c.Clone()
 	for i, s := range c.Steps {
 		if s.Verb == harness.VerbInject {
-			c.Steps[i].At, c.Steps[i].For = 0, 0
+			c.Steps[i].When, c.Steps[i].At, c.Steps[i].For = harness.Trigger{}, 0, 0
 		}
 	}
 	return c

@@ -332,7 +332,11 @@ func played(rec *harness.Record) harness.Case {
 			if made[i] == 0 {
 				continue
 			}
-			s.Repeat = min(s.Times(), made[i])
+			if s.For > 0 {
+				s.Repeat, s.For = min(made[i], maxRepeat), 0
+			} else {
+				s.Repeat = min(s.Times(), made[i])
+			}
 		}
 		steps = append(steps, s)
 	}
@@ -443,7 +447,7 @@ func (l *Lab) Check(c harness.Case) error {
 			if f := l.Runner.Fault(s.Name); f == nil {
 				err = fmt.Errorf("no fault is called %s; see: shakedown list faults", s.Name)
 			} else {
-				err = f.Check(s.Args, l.Target)
+				err = errors.Join(f.Check(s.Args, l.Target), s.When.Check(l.Target))
 			}
 		}
 		if err != nil {

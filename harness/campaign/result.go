@@ -161,7 +161,9 @@ func (r *Result) count(rec *harness.Record) {
 				r.answered(e)
 			}
 		case harness.Skip:
-			r.Calls[e.Kind]++
+			if rec.Case.Steps[e.Step].Verb == harness.VerbCall {
+				r.Calls[e.Kind]++
+			}
 		case harness.Stuck:
 			if e.Args.Text("ignored") == "" { // that one was counted when it was late
 				r.Calls[e.Kind]++

@@ -34,6 +34,7 @@ type Call struct {
 type Life struct {
 	mu     sync.Mutex
 	Broken map[string]bool // links that are disturbed
+	passed map[string]int64
 	counts map[string]int
 	emit   func(harness.Event)
 }
@@ -58,6 +59,13 @@ func (l *Life) Disturbed(link string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.Broken[link]
+}
+
+// Pass counts bytes that have passed a link.
+func (l *Life) Pass(link string, n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.passed[link] += n
 }
 
 // Print emits a line that the service printed.
@@ -87,7 +95,7 @@ func (s *Service) Target() *harness.Target {
 		Build: harness.Build{Module: "example.com/test", Caps: harness.CapLinks | harness.CapOutput | harness.CapRace | harness.CapAgent},
 		Start: func(_ context.Context, setup harness.Setup) (harness.Instance, error) {
 			s.Starts.Add(1)
-			return &instance{s: s, life: &Life{emit: setup.Emit, counts: map[string]int{}, Broken: map[string]bool{}}}, nil
+			return &instance{s: s, life: &Life{emit: setup.Emit, counts: map[string]int{}, passed: map[string]int64{}, Broken: map[string]bool{}}}, nil
 		},
 	}
 }
@@ -161,7 +169,11 @@ func (l *link) Disturb(context.Context, harness.Toxic) (harness.Injection, error
 	}, nil
 }
 
-func (l *link) Stats() harness.LinkStats { return harness.LinkStats{} }
+func (l *link) Stats() harness.LinkStats {
+	l.life.mu.Lock()
+	defer l.life.mu.Unlock()
+	return harness.LinkStats{Down: l.life.passed[l.name]}
+}
 
 // Break is a fault that disturbs a link of the service.
 var Break = &harness.Fault{

@@ -222,6 +222,9 @@ func once(c harness.Case) harness.Case {
 	c = c.Clone()
 	for i := range c.Steps {
 		c.Steps[i].Repeat = 0
+		if c.Steps[i].Verb == harness.VerbCall {
+			c.Steps[i].For = 0
+		}
 	}
 	return c
 }
@@ -242,11 +245,15 @@ func repeats(c harness.Case) iter.Seq[harness.Case] {
 // shortest is the wait that is not made shorter.
 const shortest = 10 * time.Millisecond
 
-// schedules lets faults begin at once and last to the end, and waits be shorter.
+// schedules lets faults begin at once and last to the end, and waits and what is asked again
+// and again be shorter.
 func schedules(c harness.Case) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
 		for i, s := range c.Steps {
-			if s.Verb == harness.VerbWait && s.For > shortest {
+			if s.Verb == harness.VerbCall && s.For > 0 && !yield(edit(c, i, func(s *harness.Step) { s.For = 0 })) {
+				return
+			}
+			if (s.Verb == harness.VerbWait || s.Verb == harness.VerbCall) && s.For > shortest {
 				half := (s.For / 2).Round(time.Millisecond)
 				if !yield(edit(c, i, func(s *harness.Step) { s.For = half })) {
 					return
@@ -254,6 +261,12 @@ func schedules(c harness.Case) iter.Seq[harness.Case] {
 			}
 			if s.Verb != harness.VerbInject {
 				continue
+			}
+			if s.When != (harness.Trigger{}) && !yield(edit(c, i, func(s *harness.Step) { s.When = harness.Trigger{} })) {
+				return
+			}
+			if s.When.Least > 1 && !yield(edit(c, i, func(s *harness.Step) { s.When.Least /= 2 })) {
+				return
 			}
 			if s.At != 0 && !yield(edit(c, i, func(s *harness.Step) { s.At = 0 })) {
 				return

@@ -40,7 +40,7 @@ const big = `target test
 seed 3
 o1: a create sku="s1" qty=2
 o2: b create sku="s2" qty=3
-+ lag = net/latency link=db delay=80ms at=10ms for=1s
++ lag = net/latency link=db delay=80ms when=calls:pay>=12 at=10ms for=1s
 + cut = net/cut link=cache after=10
 p1: a pay order={{o1.id}} coupon="ABC-DEF-" note="x" *7 &
 b pay order={{o2.id}} coupon="ABC-DEF-" *20 &
@@ -101,6 +101,9 @@ func TestMinimizeKeepsOnlyWhatIsNeeded(t *testing.T) {
 			}
 			return n >= 17
 		}, "a pay *17\n"},
+		{"a trigger", func(c harness.Case) bool {
+			return slices.ContainsFunc(c.Steps, func(s harness.Step) bool { return s.When.Least >= 3 })
+		}, "+ net/latency when=calls:pay>=3\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

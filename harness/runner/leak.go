@@ -102,7 +102,7 @@ func (s *Session) rounds(ctx context.Context, c harness.Case, rec *recorder) err
 	}
 	for {
 		t.round++
-		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string]harness.Reply{}, clients: map[string]harness.Client{}}
+		p := &play{Session: s, c: c, rec: rec, trail: t, replies: map[string]harness.Reply{}, clients: map[string]harness.Client{}, flying: map[string]int64{}}
 		if err := p.run(ctx); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ type play struct {
 	stuck    sync.Once                // the stuck probes have looked
 	again    sync.Once                // and have looked once more
 	touched  bool                     // something was injected since the last reset, whatever has become of it
+	armed    []*armed                 // faults whose trigger may still come, or has just come
+	flying   map[string]int64         // calls that are under way, by op
+	firing   sync.WaitGroup           // faults being injected by their trigger
 	expiries sync.WaitGroup           // faults waiting for their for= to run out
 }
 
@@ -139,9 +143,10 @@ func (p *play) step(ctx context.Context, i int, released time.Time) {
 	switch s.Verb {
 	case harness.VerbCall:
 		began := time.Now()
-		for n := range s.Times() {
-			if ctx.Err() != nil || p.stopped() || n > 0 && time.Since(began) > p.opts.Timeout {
-				return // repeats may take as long together as one call may
+		atMost := cmp.Or(s.For, p.opts.Timeout) // repeats may take as long together as one call may
+		for n := 0; n < s.Times() || s.For > 0; n++ {
+			if ctx.Err() != nil || p.stopped() || n > 0 && time.Since(began) > atMost {
+				return
 			}
 			p.call(ctx, i)
 		}
@@ -204,7 +209,17 @@ func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Rep
 	defer cancel()
 	client := p.clients[s.Lane]
 	go func() {
-		r, err := client.Call(ctx, s.Name, args, func(e harness.Event) { p.emit(i, e) })
+		var flies sync.Once
+		off := false
+		r, err := client.Call(ctx, s.Name, args, func(e harness.Event) {
+			if e.Kind == harness.Forwarded {
+				flies.Do(func() { p.takeoff(s.Name); off = true })
+			}
+			p.emit(i, e)
+		})
+		if flies.Do(func() {}); off {
+			p.landing(s.Name)
+		}
 		done <- result{r, err}
 	}()
 
@@ -314,13 +329,23 @@ func (p *play) lookup(path string) (harness.Value, bool) {
 // healTime bounds how long a fault may take to be injected, and to be healed.
 const healTime = 30 * time.Second
 
-// inject puts a fault in force. One that cannot be is recorded with the reason, and has
-// no effect.
+// inject puts a fault in force when its time has come, or lets it wait for its trigger.
 func (p *play) inject(ctx context.Context, i int, released time.Time) {
 	s := p.c.Steps[i]
-	if !sleep(ctx, s.At-time.Since(released)) || p.stopped() {
+	if s.When != (harness.Trigger{}) {
+		p.arm(ctx, i)
+	} else if sleep(ctx, s.At-time.Since(released)) {
+		p.put(ctx, i)
+	}
+}
+
+// put puts a fault in force. One that cannot be is recorded with the reason, and has no
+// effect.
+func (p *play) put(ctx context.Context, i int) {
+	if p.stopped() {
 		return
 	}
+	s := p.c.Steps[i]
 	f := p.opts.Fault(s.Name)
 	if f == nil {
 		p.fail(fmt.Errorf("no fault is called %s", s.Name))
@@ -363,6 +388,7 @@ func own(f *harness.Fault, args harness.Args) bool {
 }
 
 func (p *play) healLabel(ctx context.Context, label string) {
+	p.disarm(func(s harness.Step) bool { return s.Label == label })
 	p.mu.Lock()
 	var found *injected
 	for _, x := range p.inForce {
@@ -398,10 +424,12 @@ func (p *play) heal(ctx context.Context, x *injected) {
 	})
 }
 
-// unwind heals everything that is in force, the latest first, but what is on the service's
+// unwind has nothing wait for a trigger any more and heals everything that is in force, the latest first, but what is on the service's
 // own process at the very end: a service that is started while its dependency is still away
 // may die of that, and the order would be to blame.
 func (p *play) unwind(ctx context.Context) {
+	p.disarm(func(harness.Step) bool { return true })
+	p.firing.Wait()
 	p.mu.Lock()
 	stack := p.inForce
 	p.inForce = nil

@@ -39,7 +39,7 @@ func (f *File) HarnessOps() []harness.Op {
 	var out []harness.Op
 	for _, name := range slices.Sorted(maps.Keys(f.API.Ops)) {
 		o := f.API.Ops[name]
-		op := harness.Op{Name: name, Doc: strings.TrimSuffix(o.Request+": "+o.Doc, ": "), Mutates: o.Changes(), Takes: []string{"path", "query", "header", "cookie", "body"}}
+		op := harness.Op{Name: name, Doc: strings.TrimSuffix(o.Request+": "+o.Doc, ": "), Route: o.Request, Mutates: o.Changes(), Takes: []string{"path", "query", "header", "cookie", "body"}}
 		for _, key := range slices.Sorted(maps.Keys(o.Params)) {
 			p := o.Params[key]
 			d, err := p.domain()
