@@ -31,10 +31,11 @@ const (
 // where they are missing, and that is no doubt: nothing was promised.
 const (
 	CapIdentity Caps = 1 << (16 + iota) // it says who a lane is, and which replies speak of their caller alone
+	CapSteady                           // it says what holds while nothing disturbs it
 )
 
 // Declared are all the abilities that a description gives.
-const Declared = CapIdentity
+const Declared = CapIdentity | CapSteady
 
 // Has reports whether c has every ability in need.
 func (c Caps) Has(need Caps) bool { return c&need == need }
@@ -48,6 +49,8 @@ type Target struct {
 	Ops       []Op
 	Links     []string // names that World.Link knows
 	Procs     []string // names that World.Proc knows
+	Steady    []Steady // all must hold before and after a case
+	Limits    []Limit  // watched while the target runs
 	Start     func(context.Context, Setup) (Instance, error)
 }
 

@@ -237,6 +237,17 @@ func (s settings) assembleFor(ctx context.Context, c harness.Case, module string
 	return sys, lab, nil
 }
 
+// abortable returns a context that is cancelled where a limit of the target is exceeded while
+// something is played in the lab. Stop lets go of it.
+func abortable(ctx context.Context, lab *campaign.Lab, stderr io.Writer) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	lab.Runner.Abort = func(why error) {
+		fmt.Fprintf(stderr, "shakedown: %s; healing and stopping\n", report.Clean(why.Error()))
+		cancel(why)
+	}
+	return ctx, func() { cancel(nil) }
+}
+
 // notes prints what went wrong with what the system stands on.
 func notes(w io.Writer, sys *process.System) {
 	for _, n := range sys.Notes() {

@@ -217,6 +217,8 @@ func (f benchFlags) measure(ctx context.Context, path string, b planted, x colum
 	}
 	defer closing(ctx, sys, &err)
 	defer notes(stderr, sys)
+	ctx, stop := abortable(ctx, &lab, stderr)
+	defer stop()
 	if lab.Triage = f.triage; f.triage <= 0 {
 		lab.Triage = -1
 	}

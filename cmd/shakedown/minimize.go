@@ -54,6 +54,8 @@ func (f minimizeFlags) run(ctx context.Context, file string, stdout, stderr io.W
 	}
 	defer closing(ctx, sys, &err)
 	defer notes(stdout, sys)
+	ctx, stop := abortable(ctx, &lab, stderr)
+	defer stop()
 	lab.Triage = f.triage
 	bug := harness.Bug{Finding: harness.Finding{Signature: f.signature}, First: c, Case: c}
 	for range 10 {

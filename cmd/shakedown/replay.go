@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness/detect"
 	"github.com/shakedown-go/shakedown/harness/gate"
 	"github.com/shakedown-go/shakedown/harness/report"
+	"github.com/shakedown-go/shakedown/harness/steady"
 )
 
 func replayCommand() *cobra.Command {
@@ -46,6 +49,8 @@ func (s settings) replay(ctx context.Context, file string, n int, stdout, stderr
 	}
 	defer closing(ctx, sys, &err)
 	defer notes(stdout, sys)
+	ctx, stop := abortable(ctx, &lab, stderr)
+	defer stop()
 	return tally(ctx, lab, c, n, stdout)
 }
 
@@ -60,7 +65,12 @@ func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout 
 			return fmt.Errorf("replay %d of %d: %w", i+1, n, err)
 		}
 		if ctx.Err() != nil {
-			fmt.Fprintf(stdout, "interrupted after %d of %d replays\n", i, n)
+			if cause := context.Cause(ctx); errors.Is(cause, harness.ErrAborted) {
+				_, why, _ := strings.Cut(cause.Error(), ": ")
+				fmt.Fprintf(stdout, "aborted after %d of %d replays: %s\n", i, n, report.Clean(why))
+			} else {
+				fmt.Fprintf(stdout, "interrupted after %d of %d replays\n", i, n)
+			}
 			return verdict(gate.Inconclusive)
 		}
 		found := map[string]bool{}
@@ -106,6 +116,11 @@ func unseen(rec *harness.Record, vs []detect.Result) map[string]bool {
 	out := map[string]bool{}
 	if campaign.Idle(rec) {
 		out["a fault took no effect"] = true
+	}
+	for _, e := range rec.Events {
+		if seen, is := steady.Parse(e); is && seen.Moment == steady.Before && !seen.Held {
+			out["it was not in its steady state before the case: "+seen.Why] = true
+		}
 	}
 	if rec.Truncated {
 		out["more was printed than could be kept"] = true

@@ -91,6 +91,8 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 		return errors.Join(err, dir.Discard())
 	}
 	defer closing(ctx, sys, &err)
+	ctx, stop := abortable(ctx, &lab, stderr)
+	defer stop()
 	progress := newProgress(stderr, opts.Time)
 	opts.Lab = lab
 	if opts.Lab.Triage = f.triage; f.triage <= 0 {
@@ -104,9 +106,9 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 		fmt.Fprintln(stdout, line)
 	}
 	fmt.Fprintf(stdout, "seed %d\n", f.seed)
-	stop := progress.start()
+	finish := progress.start()
 	res, failure := campaign.Run(ctx, opts)
-	stop()
+	finish()
 	if failure != nil && res.Cases == 0 { // nothing was played: there is nothing to keep
 		return errors.Join(failure, dir.Discard())
 	}

@@ -56,6 +56,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	err := c.search(ctx)
 	c.res.Stopped = ctx.Err() != nil
+	if cause := context.Cause(ctx); errors.Is(cause, harness.ErrAborted) {
+		c.res.Aborted = cause.Error()
+	}
 	return c.res, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/detect"
 	"github.com/shakedown-go/shakedown/harness/runner"
+	"github.com/shakedown-go/shakedown/harness/steady"
 )
 
 // Result is what a campaign came to.
@@ -40,6 +41,8 @@ type Result struct {
 	Errors   []string             `json:"errors,omitempty"`   // what the harness could not do
 	Cut      int                  `json:"cut,omitempty"`      // of Records, how many are not whole
 	Stopped  bool                 `json:"stopped,omitempty"`  // interrupted before the budget was spent
+	Aborted  string               `json:"aborted,omitempty"`  // which limit was exceeded: that has stopped it
+	Steady   map[string]Steady    `json:"steady,omitempty"`   // by check of the steady state
 	Proving  string               `json:"-"`                  // the signature of what is being proven
 }
 
@@ -168,6 +171,8 @@ func (r *Result) count(rec *harness.Record) {
 			if e.Args.Text("ignored") == "" { // that one was counted when it was late
 				r.Calls[e.Kind]++
 			}
+		case harness.Sample:
+			r.steadied(e)
 		case harness.Inject:
 			healed[e.Step] = false // in an earlier round it may have been
 			r.tally(rec, e, func(t *Tally) { t.Injected++ })
@@ -185,6 +190,41 @@ func (r *Result) count(rec *harness.Record) {
 			}
 		}
 	}
+}
+
+// Steady counts how often a check held again when the faults of a case were healed.
+type Steady struct {
+	Held  int           `json:"held"`
+	Of    int           `json:"of"`
+	Total time.Duration `json:"total"` // of all that held, until they did
+	Most  time.Duration `json:"most"`
+}
+
+// String says so: "held again 3 of 4 times, after 2ms on average, 4ms at most".
+func (s Steady) String() string {
+	line := fmt.Sprintf("held again %d of %d times", s.Held, s.Of)
+	if s.Held > 0 {
+		mean := s.Total / time.Duration(s.Held)
+		line += fmt.Sprintf(", after %s on average, %s at most", mean.Round(100*time.Microsecond), s.Most.Round(100*time.Microsecond))
+	}
+	return line
+}
+
+func (r *Result) steadied(e harness.Event) {
+	seen, is := steady.Parse(e)
+	if !is || seen.Moment != steady.After {
+		return
+	}
+	s := r.Steady[seen.Check]
+	if s.Of++; seen.Held {
+		s.Held++
+		s.Total += seen.Took
+		s.Most = max(s.Most, seen.Took)
+	}
+	if r.Steady == nil {
+		r.Steady = map[string]Steady{}
+	}
+	r.Steady[seen.Check] = s
 }
 
 // answered counts how a call ended.

@@ -17,7 +17,7 @@ import (
 // All returns every detector, those that explain the findings of others first.
 func All() []*harness.Detector {
 	return []*harness.Detector{
-		Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Identity,
+		Race, Panic, RecoveredPanic, Fatal, Exit, Hang, Status, Identity, Recovery,
 		Pool, GoroutineLeak, GoroutineGrowth, ConnectionLeak, FileLeak, HeapGrowth,
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness/census"
 )
 
-const everything = harness.CapLinks | harness.CapProcs | harness.CapAgent | harness.CapRace | harness.CapOutput | harness.CapIdentity
+const everything = harness.CapSteady | harness.CapLinks | harness.CapProcs | harness.CapAgent | harness.CapRace | harness.CapOutput | harness.CapIdentity
 
 func TestDetectorsAreComplete(t *testing.T) {
 	t.Parallel()

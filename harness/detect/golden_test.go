@@ -206,7 +206,7 @@ func parseBuild(t *testing.T, rec *harness.Record, words []string) {
 	t.Helper()
 	caps := map[string]harness.Caps{
 		"links": harness.CapLinks, "procs": harness.CapProcs, "agent": harness.CapAgent,
-		"race": harness.CapRace, "output": harness.CapOutput, "identity": harness.CapIdentity,
+		"race": harness.CapRace, "output": harness.CapOutput, "identity": harness.CapIdentity, "steady": harness.CapSteady,
 	}
 	switch words[0] {
 	case "module":

@@ -49,7 +49,10 @@ func Check(r *campaign.Result, failure error) (Verdict, []string) {
 func doubts(r *campaign.Result) []string {
 	var why []string
 	say := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
-	if r.Stopped {
+	switch {
+	case r.Aborted != "":
+		say("it was %s", r.Aborted)
+	case r.Stopped:
 		say("it was interrupted")
 	}
 	if ok := r.Calls[harness.OK]; ok < minOK {

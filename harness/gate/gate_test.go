@@ -38,6 +38,7 @@ func TestVerdictsHaveAnOrder(t *testing.T) {
 		{"findings before doubts", func(r *campaign.Result) { r.Bugs, r.Stopped = bug, true }, nil, Findings, "it was interrupted"},
 		{"failure and doubts", func(r *campaign.Result) { r.Stopped = true }, broken, Failed, "no process could be started\nit was interrupted"},
 		{"failure before findings", func(r *campaign.Result) { r.Bugs = bug }, broken, Failed, "no process could be started"},
+		{"aborted", func(r *campaign.Result) { r.Stopped, r.Aborted = true, "aborted: memory: 2 GiB" }, nil, Inconclusive, "it was aborted: memory: 2 GiB"},
 		{"interrupted", func(r *campaign.Result) { r.Stopped = true }, nil, Inconclusive, "it was interrupted"},
 		{"few calls", func(r *campaign.Result) { r.Calls[harness.OK] = 29 }, nil, Inconclusive, "only 29 calls were answered well, of 30 wanted"},
 		{"op never answered well", func(r *campaign.Result) {

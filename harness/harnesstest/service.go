@@ -21,6 +21,9 @@ type Service struct {
 	// Answer is what the agent says to a question; nil repeats the question.
 	Answer func(life *Life, question string) string
 
+	Steady []harness.Steady
+	Limits []harness.Limit
+
 	Starts, Stops, Resets atomic.Int64
 }
 
@@ -91,7 +94,7 @@ func Error(status int) harness.Reply {
 // Target returns the service as a target with the links db and cache.
 func (s *Service) Target() *harness.Target {
 	return &harness.Target{
-		Name: "test", Caps: harness.CapLinks, Links: []string{"cache", "db"}, Ops: s.Ops,
+		Name: "test", Caps: harness.CapLinks, Links: []string{"cache", "db"}, Ops: s.Ops, Steady: s.Steady, Limits: s.Limits,
 		Build: harness.Build{Module: "example.com/test", Caps: harness.CapLinks | harness.CapOutput | harness.CapRace | harness.CapAgent},
 		Start: func(_ context.Context, setup harness.Setup) (harness.Instance, error) {
 			s.Starts.Add(1)

@@ -156,6 +156,11 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 	}
 	list(t, "faults", lines)
 	lines = nil
+	for _, name := range slices.Sorted(maps.Keys(r.Steady)) {
+		lines = append(lines, fmt.Sprintf("%s: %s", name, r.Steady[name]))
+	}
+	list(t, "steady", lines)
+	lines = nil
 	for _, why := range slices.Sorted(maps.Keys(r.LeftOut)) {
 		lines = append(lines, fmt.Sprintf("%s, %s", strings.Join(r.LeftOut[why], " "), why))
 	}

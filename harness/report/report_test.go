@@ -70,9 +70,12 @@ func TestSummaryCountsEverything(t *testing.T) {
 	r := &campaign.Result{
 		Seed: 7, Built: 1500 * time.Millisecond, Env: map[string]string{"db": "local@15", "cache": "embedded@2"}, Search: 10 * time.Second, Triage: 3 * time.Second,
 		Cases: 50, Records: 51, Epochs: 1, Replays: 20,
-		Calls:   map[harness.Kind]int{harness.OK: 100, harness.Fail: 20, harness.Unknown: 3, harness.Skip: 40, harness.Stuck: 1},
-		Worn:    map[string]int{"not ready": 1},
-		Faults:  map[string]campaign.Tally{"net/stall link=db": {Injected: 3, Acted: 2, Failed: 1, Why: "no\x1b db"}, "net/rst link=db": {Injected: 1}},
+		Calls:  map[harness.Kind]int{harness.OK: 100, harness.Fail: 20, harness.Unknown: 3, harness.Skip: 40, harness.Stuck: 1},
+		Worn:   map[string]int{"not ready": 1},
+		Faults: map[string]campaign.Tally{"net/stall link=db": {Injected: 3, Acted: 2, Failed: 1, Why: "no\x1b db"}, "net/rst link=db": {Injected: 1}},
+		Steady: map[string]campaign.Steady{
+			"GET /a": {Held: 3, Of: 4, Total: 60 * time.Millisecond, Most: 50 * time.Millisecond}, "GET /b": {Of: 1},
+		},
 		LeftOut: map[string][]string{"the target has no processes": {"proc/kill", "proc/pause"}},
 		Checks:  map[string]*campaign.Checks{"race": {Checked: 123, Minimum: 50, Unsure: map[string]int{"x": 2}}, "hang": {Blind: true}, "identity": {Minimum: 20, Undeclared: true}},
 		Bugs:    []*harness.Bug{&b},
@@ -89,6 +92,8 @@ time         build 1.5s before; start 0%, reset 0%, calls 0%, quiesce 0%, lookin
 ended early  1 of 1 epochs: not ready
 faults       net/rst link=db: took effect 0 of 1 times
              net/stall link=db: took effect 2 of 3 times, could not be injected 1 times: no. db
+steady       GET /a: held again 3 of 4 times, after 20ms on average, 50ms at most
+             GET /b: held again 0 of 1 times
 left out     proc/kill proc/pause, the target has no processes
 detectors    hang: not checked
              identity: not checked, not declared

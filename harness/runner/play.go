@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/steady"
 )
 
 // play is one case under way.
@@ -28,6 +29,7 @@ type play struct {
 	over     bool                     // a call was stuck: nothing further is asked
 	stuck    sync.Once                // the stuck probes have looked
 	again    sync.Once                // and have looked once more
+	unsteady bool                     // the steady state was not reached before the first step
 	touched  bool                     // something was injected since the last reset, whatever has become of it
 	armed    []*armed                 // faults whose trigger may still come, or has just come
 	flying   map[string]int64         // calls that are under way, by op
@@ -70,6 +72,7 @@ func (p *play) begin(ctx context.Context) error {
 	if err := p.login(ctx); err != nil {
 		return err
 	}
+	p.steady(ctx, steady.Before)
 	p.sample(ctx, harness.AtStart)
 	return ctx.Err()
 }
@@ -224,7 +227,7 @@ func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Rep
 	}()
 
 	var got result
-	late := false
+	late, began := false, time.Now()
 	deadline := time.NewTimer(p.opts.Timeout)
 	defer deadline.Stop()
 	select {
@@ -257,6 +260,7 @@ func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Rep
 			return got.reply, errIgnored
 		}
 	}
+	p.pace.add(time.Since(began))
 	if got.err == nil {
 		p.emit(i, returned(got.reply, late))
 	}
@@ -445,9 +449,17 @@ func (p *play) unwind(ctx context.Context) {
 	p.expiries.Wait()
 }
 
+// settle heals what is in force and looks whether the target comes back to its steady state.
+func (p *play) settle(ctx context.Context) {
+	p.unwind(ctx)
+	if !p.unsteady && !p.rec.ended() {
+		p.steady(ctx, steady.After)
+	}
+}
+
 // reset does within a case what happens between two.
 func (p *play) reset(ctx context.Context) {
-	p.unwind(ctx)
+	p.settle(ctx)
 	p.logout()
 	p.mu.Lock()
 	clear(p.replies)
@@ -475,7 +487,7 @@ func (p *play) reset(ctx context.Context) {
 
 // end heals, lets go of the clients and waits until the target is at rest.
 func (p *play) end(ctx context.Context) {
-	p.unwind(ctx)
+	p.settle(ctx)
 	p.logout()
 	if p.rec.ended() {
 		p.wear("a process ended by itself")

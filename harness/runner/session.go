@@ -18,6 +18,8 @@ type Options struct {
 	Probes  []*harness.Probe
 	Timeout time.Duration // a call that takes longer is stuck; zero means 2s
 	Grace   time.Duration // for a call to return once it is cancelled; zero means 1s
+	// Abort is told where one of the target's limits is exceeded; nil where nobody watches.
+	Abort func(error)
 	// Growth is of how many things of one sort it takes, come to stay since the process began
 	// and one of them in this case, to look for a leak: the case is then played again and
 	// again. Zero means 3; less than zero, that nothing is looked for.
@@ -52,6 +54,8 @@ type Session struct {
 	played int          // cases
 	worn   string
 	cost   Cost
+	pace   pace
+	relax  func() // ends the watch on the limits
 }
 
 // Open starts an instance of the target for the env of a case; nil takes the target's own.
@@ -75,6 +79,10 @@ func Open(ctx context.Context, t *harness.Target, env map[string]string, o Optio
 		return nil, fmt.Errorf("start %s: %w", t.Name, err)
 	}
 	s.cost.Start = time.Since(start)
+	s.relax = func() {}
+	if o.Abort != nil {
+		s.relax = s.guard(ctx)
+	}
 	return s, nil
 }
 
@@ -89,6 +97,7 @@ func (s *Session) Cost() Cost { return s.cost }
 func (s *Session) Close(ctx context.Context) (after *harness.Record, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
+	s.relax()
 	rec := newRecorder(s.last, s.target.Build)
 	s.tap.to(rec)
 	if err = s.in.Stop(ctx); err != nil {

@@ -259,6 +259,20 @@ func (c *Child) Tree() []int {
 	return out
 }
 
+// Resident returns how many bytes of memory the tree has resident; what its processes share
+// counts for each. An error says that this system does not tell.
+func (c *Child) Resident() (int64, error) {
+	var sum int64
+	for _, m := range c.members() {
+		n, err := m.resident()
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
 // Signal sends a signal to the whole tree until no member is left that has not had it,
 // and returns how many processes had it.
 func (c *Child) Signal(sig syscall.Signal) int {

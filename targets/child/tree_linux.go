@@ -26,6 +26,18 @@ func (m member) stopped() bool { return m.state == 'T' || m.state == 't' || m.st
 
 func (m member) signal(s syscall.Signal) error { return syscall.Kill(m.pid, s) }
 
+// resident returns the bytes of memory that a process has resident; one that has ended has
+// none.
+func (m member) resident() (int64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(m.pid) + "/statm")
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) < 2 {
+		return 0, nil
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
 func attributes(cred *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: cred}
 }

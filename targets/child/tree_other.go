@@ -3,6 +3,7 @@
 package child
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"syscall"
@@ -18,6 +19,10 @@ func (m member) identity() member { return m }
 func (m member) stopped() bool { return true }
 
 func (m member) signal(s syscall.Signal) error { return syscall.Kill(-m.pid, s) }
+
+func (m member) resident() (int64, error) {
+	return 0, errors.New("the memory of processes is not measured on this system")
+}
 
 func attributes(cred *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: cred}

@@ -203,16 +203,21 @@ func (i *instance) ready(ctx context.Context, l *life) error {
 func (i *instance) look(ctx context.Context, t *http.Transport) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTry)
 	defer cancel()
-	addr := i.s.port.Addr()
 	if i.s.file.Service.Ready == "" {
-		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", i.s.port.Addr())
 		if err != nil {
 			return err
 		}
 		return c.Close()
 	}
-	method, path, _ := strings.Cut(i.s.file.Service.Ready, " ")
-	url := "http://" + addr + path
+	return i.s.ask(ctx, t, i.s.file.Service.Ready, 0)
+}
+
+// ask makes a request of the service, "GET /healthz". It returns an error where the reply does not
+// come or has another status than the wanted one; 0 is any below 500.
+func (s *System) ask(ctx context.Context, t *http.Transport, request string, want int) error {
+	method, path, _ := strings.Cut(request, " ")
+	url := "http://" + s.port.Addr() + path
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return err
@@ -226,14 +231,14 @@ func (i *instance) look(ctx context.Context, t *http.Transport) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, url, err)
 	}
-	if resp.StatusCode >= 500 {
+	if want == 0 && resp.StatusCode >= 500 || want != 0 && resp.StatusCode != want {
 		said, _, _ := strings.Cut(strings.TrimSpace(string(body[:min(len(body), maxSaid)])), "\n")
 		return &refusal{fmt.Sprintf("%s %s answered %s", method, url, resp.Status), strings.TrimSpace(said)}
 	}
 	return nil
 }
 
-// refusal is a reply by which the service says that it is not ready. What the reply said
+// refusal is a reply by which the service says that it is not ready, or not well. What the reply said
 // may be another thing each time, and is no part of the error's words.
 type refusal struct{ words, said string }
 

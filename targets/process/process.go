@@ -160,6 +160,7 @@ func (s *System) describe(b built) {
 	}
 	t.Build = b.Build
 	t.Build.Caps = t.Caps
+	t.Steady, t.Limits = s.steady(), s.limits()
 	s.Target = t
 }
 

@@ -93,6 +93,9 @@ func (c *checker) check() error {
 	if err := c.fuzz(); err != nil || c.functions {
 		return err
 	}
+	if err := c.conditions(); err != nil {
+		return err
+	}
 	if c.f.document() == "" && len(c.f.API.Ops) == 0 {
 		return c.fail([]string{"api", "ops"}, "api.ops is empty and there is no api.openapi: there is nothing to ask of the service")
 	}
@@ -129,12 +132,8 @@ func (c *checker) service() error {
 		return err
 	}
 	if s.Ready != "" {
-		r, err := ParseRequest(s.Ready)
-		if err != nil {
-			return c.fail([]string{"service", "ready"}, "%v", err)
-		}
-		if len(r.Names) > 0 {
-			return c.fail([]string{"service", "ready"}, "ready cannot have {%s} in its path", r.Names[0])
+		if err := c.plain([]string{"service", "ready"}, s.Ready); err != nil {
+			return err
 		}
 	}
 	for i, arg := range s.Args {
@@ -179,6 +178,54 @@ func (c *checker) source(s Service) error {
 	// Anything else could be read as a flag of the go command.
 	case s.Build != "." && !strings.HasPrefix(s.Build, "./") && !strings.HasPrefix(s.Build, "../"):
 		return c.fail([]string{"service", "build"}, "%q is not a path from this directory: it begins with ./", s.Build)
+	}
+	return nil
+}
+
+// conditions checks the steady state, and what aborts a run.
+func (c *checker) conditions() error {
+	for i, s := range c.f.Steady {
+		path := []string{"steady", strconv.Itoa(i)}
+		if err := c.plain(append(path, "request"), s.Request); err != nil {
+			return err
+		}
+		if s.Status != 0 && (s.Status < 100 || s.Status > 599) {
+			return c.fail(append(path, "status"), "no reply has the status %d", s.Status)
+		}
+	}
+	for i, a := range c.f.Abort {
+		path := []string{"abort", strconv.Itoa(i)}
+		kinds := 0
+		for _, set := range []bool{a.Request != "", a.Memory > 0, a.Latency > 0, a.Time > 0} {
+			if set {
+				kinds++
+			}
+		}
+		switch {
+		case kinds != 1:
+			return c.fail(path, "a condition has one of request, memory, latency and time, this one has %d", kinds)
+		case a.Times < 0 || a.Times > 1000:
+			return c.fail(append(path, "times"), "%d times in a row: from 1 to 1000", a.Times)
+		case a.Memory > 0 && c.f.Service.Image+c.f.Service.Dockerfile != "":
+			return c.fail(append(path, "memory"), "memory is measured of a service that is built here, not of a container")
+		}
+		if a.Request != "" {
+			if err := c.plain(append(path, "request"), a.Request); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// plain checks a request that is made as it stands.
+func (c *checker) plain(path []string, text string) error {
+	r, err := ParseRequest(text)
+	if err != nil {
+		return c.fail(path, "%v", err)
+	}
+	if len(r.Names) > 0 {
+		return c.fail(path, "{%s} in the path: nothing is filled in here", r.Names[0])
 	}
 	return nil
 }
@@ -450,10 +497,14 @@ func fieldOf(text string) string {
 
 // Declares returns the abilities that the description gives the service.
 func (f *File) Declares() harness.Caps {
+	var caps harness.Caps
 	if f.API.Login != nil && f.API.Login.Identity != "" {
-		return harness.CapIdentity
+		caps |= harness.CapIdentity
 	}
-	return 0
+	if len(f.Steady) > 0 {
+		caps |= harness.CapSteady
+	}
+	return caps
 }
 
 // Carry returns the header that carries the token.

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -187,6 +189,23 @@ func (p *plain) Visit(n ast.Node) ast.Visitor {
 		}
 	}
 	return p
+}
+
+// size is a number with a binary unit.
+var size = regexp.MustCompile(`^([1-9][0-9]{0,6})(KiB|MiB|GiB)$`)
+
+// UnmarshalYAML reads a size above zero.
+func (s *Size) UnmarshalYAML(n ast.Node) error {
+	m := size.FindStringSubmatch(n.GetToken().Value)
+	if _, scalar := n.(ast.ScalarNode); !scalar || m == nil {
+		return &yaml.SyntaxError{Message: "expected a size such as 512MiB or 2GiB", Token: n.GetToken()}
+	}
+	bytes, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil {
+		return &yaml.SyntaxError{Message: err.Error(), Token: n.GetToken()}
+	}
+	*s = Size(bytes << map[string]int{"KiB": 10, "MiB": 20, "GiB": 30}[m[2]])
+	return nil
 }
 
 // UnmarshalYAML reads a duration above zero.

@@ -27,6 +27,11 @@ type File struct {
 	// Fuzz is for the fuzz functions of the module: a file that has it needs neither
 	// Service nor API.
 	Fuzz *Fuzz `yaml:"fuzz"`
+	// Steady lists what holds while nothing disturbs the service: before a case, and again
+	// when the last fault of one is healed.
+	Steady []Steady `yaml:"steady"`
+	// Abort lists the conditions under which everything is healed and ended at once.
+	Abort []Abort `yaml:"abort"`
 	// Allow lists hosts other than loopback that a dependency may be at, and a toxiproxy,
 	// and that Service.Env and Service.Args may lead to.
 	Allow []string `yaml:"allow"`
@@ -91,6 +96,28 @@ func (f *File) FuzzEnv(value func(name string) string) map[string]string {
 func listens(text string) bool {
 	names := placeholders(text)
 	return slices.Contains(names, "listen") || slices.Contains(names, "port")
+}
+
+// Steady is a request that the service answers well.
+type Steady struct {
+	Request string   `yaml:"request"` // "GET /healthz"
+	Status  int      `yaml:"status"`  // zero: any below 500
+	Within  Duration `yaml:"within"`  // zero means DefaultWithin
+}
+
+// DefaultWithin is how long a service may take to be in its steady state where
+// Steady.Within is zero.
+const DefaultWithin = Duration(10 * time.Second)
+
+// Abort is one condition: exactly one of its kinds is set.
+type Abort struct {
+	Request string   `yaml:"request"` // it is not answered below 500 within Every
+	Memory  Size     `yaml:"memory"`  // all processes of a service built here have more than this resident
+	Latency Duration `yaml:"latency"` // the median time of the last calls is above this
+	Time    Duration `yaml:"time"`    // so long after the command has brought everything up
+
+	Times int      `yaml:"times"` // in a row; zero means 1, of Request 3
+	Every Duration `yaml:"every"` // between two looks; zero means 100ms, of Request 200ms
 }
 
 // Dependency is one store behind a link.
@@ -193,6 +220,9 @@ type Param struct {
 	meaning  string // in words, of drawn
 	inferred bool   // From is what the document says
 }
+
+// Size is a number of bytes that is written as 512MiB.
+type Size int64
 
 // Duration is a time.Duration that is written as 200ms.
 type Duration time.Duration
