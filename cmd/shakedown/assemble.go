@@ -99,6 +99,15 @@ type plan struct {
 // nativeEngine is what disturbs links where nothing else is said.
 const nativeEngine = "native"
 
+// switchedOn is the env in which planted bugs are switched on; "" is none.
+func switchedOn(bugs string) map[string]string {
+	env := map[string]string{}
+	if bugs != "" {
+		env["bugs"] = bugs
+	}
+	return env
+}
+
 // prepare reads a description. Env is that of a case; without an engine in it the
 // description's is taken.
 func (s settings) prepare(path string, env map[string]string) (plan, error) {

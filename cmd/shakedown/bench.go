@@ -207,7 +207,7 @@ func only[T any](all []T, names []string, name func(T) string) ([]T, error) {
 
 // measure looks for one bug with every seed.
 func (f benchFlags) measure(ctx context.Context, path string, b planted, x column, stderr io.Writer) (cell string, err error) {
-	p, err := x.prepare(path, map[string]string{"bugs": b.ID})
+	p, err := x.prepare(path, switchedOn(b.ID))
 	if err != nil {
 		return "", err
 	}

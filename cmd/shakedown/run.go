@@ -74,11 +74,7 @@ func (f runFlags) run(ctx context.Context, path string, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	env := map[string]string{}
-	if f.bugs != "" {
-		env["bugs"] = f.bugs
-	}
-	p, err := f.prepare(path, env)
+	p, err := f.prepare(path, switchedOn(f.bugs))
 	if err != nil {
 		return err
 	}

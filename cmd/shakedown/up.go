@@ -58,11 +58,7 @@ func (f upFlags) run(ctx context.Context, path string, stdout, stderr io.Writer)
 	if !spec.Loopback(f.control) {
 		return usagef("--control %s: an address of this machine alone, such as 127.0.0.1:8474", f.control)
 	}
-	env := map[string]string{}
-	if f.bugs != "" {
-		env["bugs"] = f.bugs
-	}
-	p, err := f.prepare(path, env)
+	p, err := f.prepare(path, switchedOn(f.bugs))
 	if err != nil {
 		return err
 	}
