@@ -25,6 +25,7 @@ func All() []*harness.Fault {
 		proc.Kill,
 		proc.Pause,
 		proc.Restart,
+		proc.Slow,
 	}
 }
 

@@ -158,6 +158,47 @@ func TestProcessFaults(t *testing.T) {
 	}
 }
 
+func TestSlowStopsAndGoesOnByTurns(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("process states are read from /proc")
+	}
+	p := &tree{}
+	if err := p.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.signal(syscall.SIGKILL)
+		p.cmd.Wait()
+	})
+	args := proc.Slow.Fill(harness.Args{{Key: "proc", Value: harness.Text("db")}})
+	inj, err := proc.Slow.Inject(t.Context(), world{p}, args.Set("share", harness.Text("50")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		eventually(t, p, "TT")
+		eventually(t, p, "SS")
+	}
+	if err := inj.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.states(); got != "SS" {
+		t.Errorf("healed, but the processes are %s", got)
+	}
+	if n := inj.Acted(); n < 3 || inj.Unit != "pauses" {
+		t.Errorf("acted: %d %s", n, inj.Unit)
+	}
+	time.Sleep(150 * time.Millisecond)
+	if got := p.states(); got != "SS" {
+		t.Errorf("stopped again after the heal: %s", got)
+	}
+	p.broken = errors.New("not permitted")
+	if _, err := proc.Slow.Inject(t.Context(), world{p}, args, nil); !errors.Is(err, p.broken) || !strings.Contains(err.Error(), "db") {
+		t.Errorf("a process that cannot be paused: %v", err)
+	}
+}
+
 func TestWhatWasEndedIsStartedByTheHeal(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
