@@ -248,7 +248,7 @@ func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 		if measured.Times > 0 {
 			s = measured
 		}
-		if err != nil || !surely(measured) {
+		if err = Failure(ctx, err); err != nil || !surely(measured) {
 			return s, false, err
 		}
 	}

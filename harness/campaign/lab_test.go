@@ -3,6 +3,7 @@ package campaign_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -129,5 +130,42 @@ func TestErrorLosesNothingOfAProof(t *testing.T) {
 	}
 	if n := got.Case.Calls(); n > 11 || rec == nil || rec.Case.Calls() != n {
 		t.Errorf("of the reduction %d calls are left", n)
+	}
+}
+
+// The time for a proof is over at each of its starts in turn. A bug that shows every other
+// time goes through every part of a proof.
+func TestProofThatRunsOutOfTimeIsNoFailure(t *testing.T) {
+	t.Parallel()
+	for at := int64(1); at < 200; at++ {
+		over := false
+		synctest.Test(t, func(t *testing.T) {
+			s := &harnesstest.Service{Ops: ops()}
+			s.Handle = func(_ context.Context, l *harnesstest.Life, c harnesstest.Call) harness.Reply {
+				if c.Op == "put" && s.Starts.Load()%2 == 0 {
+					l.Print("bug: put")
+				}
+				return harnesstest.OK("")
+			}
+			target := s.Target()
+			start := target.Start
+			n := int64(0)
+			target.Start = func(ctx context.Context, setup harness.Setup) (harness.Instance, error) {
+				if n++; n == at {
+					<-ctx.Done()
+					return nil, fmt.Errorf("interrupted while starting: %w", ctx.Err())
+				}
+				return start(ctx, setup)
+			}
+			bug := harness.Bug{Finding: harness.Finding{Signature: "bug: put"}, Case: parse(t, "a get\nb get\na put body.x=1\n")[0]}
+			l := lab(target, words)
+			if _, _, err := l.Prove(t.Context(), bug, nil); err != nil {
+				t.Errorf("start %d: %v", at, err)
+			}
+			over = n < at
+		})
+		if over {
+			return
+		}
 	}
 }
