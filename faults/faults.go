@@ -22,6 +22,7 @@ func All() []*harness.Fault {
 		net.SlowClose,
 		net.Stall,
 		net.Timeout,
+		proc.Files,
 		proc.Kill,
 		proc.Pause,
 		proc.Restart,

@@ -180,6 +180,10 @@ type Proc interface {
 	Kill(context.Context) (n int, restart func(context.Context) error, err error)
 	// Pause stops the whole tree and returns how many processes were then seen stopped.
 	Pause(context.Context) (n int, resume func(context.Context) error, err error)
+	// LimitFiles lets each process of the tree open so many files more, sockets included,
+	// and returns how many processes that is true of. Where it cannot be done the error is
+	// an errors.ErrUnsupported.
+	LimitFiles(ctx context.Context, more int) (n int, lift func(context.Context) error, err error)
 }
 
 // Fault is one way to disturb a target.
@@ -189,7 +193,9 @@ type Fault struct {
 	Effect    Effect
 	Params    []Param
 	Chance    bool // it waits for something that a target may never do: a campaign can pass without its effect
-	Inject    func(ctx context.Context, w World, args Args, rng *rand.Rand) (Injection, error)
+	// Inject puts the fault in force. An error that is errors.ErrUnsupported says that it
+	// cannot be had where it is aimed at, ever.
+	Inject func(ctx context.Context, w World, args Args, rng *rand.Rand) (Injection, error)
 }
 
 // Injection is a fault in force.

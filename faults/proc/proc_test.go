@@ -24,6 +24,7 @@ type tree struct {
 	broken error // what its methods return, and nothing is done
 	late   error // what Kill returns when it has killed
 	down   int   // how many starts fail
+	limit  int   // of files
 }
 
 // start does nothing where it runs.
@@ -59,6 +60,14 @@ func (p *tree) Kill(context.Context) (int, func(context.Context) error, error) {
 	err := errors.Join(p.late, p.signal(syscall.SIGKILL))
 	p.cmd.Wait()
 	return len(p.pids), p.start, err
+}
+
+func (p *tree) LimitFiles(_ context.Context, more int) (int, func(context.Context) error, error) {
+	if p.broken != nil {
+		return 0, nil, p.broken
+	}
+	p.limit = more
+	return len(p.pids), func(context.Context) error { p.limit = -1; return nil }, nil
 }
 
 func (p *tree) Pause(context.Context) (int, func(context.Context) error, error) {
@@ -155,6 +164,23 @@ func TestProcessFaults(t *testing.T) {
 				t.Error("a process that there is not: no error")
 			}
 		})
+	}
+}
+
+func TestFilesAreLimitedUntilTheHeal(t *testing.T) {
+	t.Parallel()
+	p := &tree{limit: -1}
+	args := proc.Files.Fill(harness.Args{{Key: "proc", Value: harness.Text("db")}, {Key: "more", Value: harness.Text("7")}})
+	inj, err := proc.Files.Inject(t.Context(), world{p}, args, nil)
+	if err != nil || p.limit != 7 || inj.Acted() != 2 || inj.Unit != "processes" {
+		t.Fatalf("limit %d, acted %d %s, %v", p.limit, inj.Acted(), inj.Unit, err)
+	}
+	if err := inj.Heal(t.Context()); err != nil || p.limit != -1 {
+		t.Errorf("limit %d, %v", p.limit, err)
+	}
+	p.broken = errors.ErrUnsupported
+	if _, err := proc.Files.Inject(t.Context(), world{p}, args, nil); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "db") {
+		t.Errorf("where there is no limit: %v", err)
 	}
 }
 

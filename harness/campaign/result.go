@@ -62,12 +62,16 @@ type Tally struct {
 	Injected int    `json:"injected"`
 	Acted    int    `json:"acted"`
 	Failed   int    `json:"failed,omitempty"`
+	Refused  int    `json:"refused,omitempty"` // of Failed: it cannot be had there, ever
 	Why      string `json:"why,omitempty"`    // it failed first
 	Chance   bool   `json:"chance,omitempty"` // the fault may find nothing to act on
 }
 
 // String says what became of a fault.
 func (t Tally) String() string {
+	if t.Injected > 0 && t.Refused == t.Injected {
+		return "cannot be had: " + t.Why
+	}
 	line := fmt.Sprintf("took effect %d of %d times", t.Acted, t.Injected)
 	if n := t.Injected - t.Failed; t.Chance && t.Acted == 0 && n > 0 {
 		line = fmt.Sprintf("found nothing to act on, %d times", n)
@@ -86,6 +90,8 @@ func (t Tally) Doubt() string {
 		return ""
 	case t.Injected == 0:
 		return "was never tried"
+	case t.Refused == t.Injected: // nothing is claimed: String says so
+		return ""
 	case t.Failed == t.Injected:
 		return fmt.Sprintf("could not be injected: 0 of %d: %s", t.Injected, t.Why)
 	case t.Chance: // nothing is claimed: String says that it found nothing
@@ -183,6 +189,9 @@ func (r *Result) count(rec *harness.Record) {
 			case !healed[e.Step]:
 				r.tally(rec, e, func(t *Tally) {
 					t.Failed++
+					if e.Args.Text("unsupported") != "" {
+						t.Refused++
+					}
 					t.Why = cmp.Or(t.Why, e.Text)
 				})
 			case e.Value > 0:

@@ -3,6 +3,7 @@ package campaign_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -196,5 +197,25 @@ func TestUndecidedRecordsAreCounted(t *testing.T) {
 	v, why := gate.Check(res, nil)
 	if want := []string{"unsure: 2 of 3 records unsure: it was dark"}; v != gate.Inconclusive || !cmp.Equal(why, want) {
 		t.Errorf("got %v %q, want %v %q", v, why, gate.Inconclusive, want)
+	}
+}
+
+func TestFaultThatCannotBeHadIsNoDoubt(t *testing.T) {
+	t.Parallel()
+	no := fmt.Errorf("limit the files of db: no process: %w", errors.ErrUnsupported)
+	unheard := &harness.Fault{Name: "proc/unheard", Inject: func(context.Context, harness.World, harness.Args, *rand.Rand) (harness.Injection, error) {
+		return harness.Injection{}, no
+	}}
+	l := campaign.Lab{Target: (&harnesstest.Service{Handle: quiet, Ops: ops()}).Target(), Runner: runner.Options{Fault: func(string) *harness.Fault { return unheard }}, Triage: -1}
+	res, err := campaign.Run(t.Context(), campaign.Options{Lab: l, Source: &list{cases: parse(t, "+ proc/unheard\na get\n", "+ proc/unheard\na get\n")}, Faults: []*harness.Fault{unheard}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := res.Faults["proc/unheard"]
+	if got.Injected != 2 || got.Refused != 2 || got.Doubt() != "" || got.String() != "cannot be had: "+no.Error() {
+		t.Errorf("%+v: %q, doubt %q", got, got, got.Doubt())
+	}
+	if got.Refused = 1; got.Doubt() == "" {
+		t.Error("one that could not be injected for another reason is no doubt")
 	}
 }

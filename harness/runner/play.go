@@ -364,7 +364,11 @@ func (p *play) put(ctx context.Context, i int) {
 	defer cancel()
 	in, err := f.Inject(limited, p.in, args, random(p.c.Seed, i))
 	if err != nil {
-		p.emit(i, harness.Event{Kind: harness.Acted, Lane: s.Label, Text: err.Error()})
+		e := harness.Event{Kind: harness.Acted, Lane: s.Label, Text: err.Error()}
+		if errors.Is(err, errors.ErrUnsupported) {
+			e.Args = harness.Args{{Key: "unsupported", Value: yes}}
+		}
+		p.emit(i, e)
 		return
 	}
 	x := &injected{step: i, label: s.Label, own: own(f, args), in: in, healed: make(chan struct{})}

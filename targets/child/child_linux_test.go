@@ -305,6 +305,63 @@ func TestPauseStopsTheWholeTree(t *testing.T) {
 	until(t, "a tick after the pause", func() bool { return len(l.lines("stdout")) > before })
 }
 
+// A process that opens a file again and again, and never one beside another, needs a number for
+// it that the limit leaves.
+func TestLimitFilesLeavesSoManyMore(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("CHILD_TEST_FILES") != "" {
+		for {
+			var open []*os.File
+			for len(open) < 10 {
+				f, err := os.Open("/dev/null")
+				if err != nil {
+					break
+				}
+				open = append(open, f)
+			}
+			fmt.Println("opened", len(open))
+			for _, f := range open {
+				f.Close()
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	env := append(Environ(), "CHILD_TEST_FILES=yes")
+	script := fmt.Sprintf("%q -test.run='^%s$' & wait", os.Args[0], t.Name())
+	c, l := start(t, script, Options{Env: env})
+	last := func() string {
+		lines := l.lines("stdout")
+		if len(lines) == 0 {
+			return ""
+		}
+		return lines[len(lines)-1]
+	}
+	until(t, "files", func() bool { return last() == "opened 10" })
+	for _, more := range []int{0, 3, 0} {
+		n, lift, err := c.LimitFiles(more)
+		if err != nil || n != 2 {
+			t.Fatalf("LimitFiles(%d) = %d, %v", more, n, err)
+		}
+		// Some of its files may have been open when the limit was set.
+		until(t, "the limit", func() bool { return last() != "" && last() != "opened 10" })
+		if err := lift(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the end of the limit", func() bool { return last() == "opened 10" })
+	}
+}
+
+func TestUnusedNumbers(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `exec 5</dev/null 8</dev/null; sleep 1000 & wait`, Options{})
+	until(t, "its files", func() bool { n, _ := unused(c.Pid(), 4); return n == 9 })
+	for n, want := range []uint64{3, 4, 6, 7, 9} {
+		if got, err := unused(c.Pid(), n); err != nil || got != want {
+			t.Errorf("unused(%d) = %d, want %d, %v", n, got, want, err)
+		}
+	}
+}
+
 func TestStopGivesGrace(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -190,6 +191,10 @@ func (m *mover) Proc() (harness.Proc, error) { return m, nil }
 
 func (m *mover) Kill(context.Context) (int, func(context.Context) error, error) {
 	return 1, func(context.Context) error { m.addr = m.next; return nil }, nil
+}
+
+func (m *mover) LimitFiles(context.Context, int) (int, func(context.Context) error, error) {
+	return 0, nil, errors.ErrUnsupported
 }
 
 func (m *mover) Pause(context.Context) (int, func(context.Context) error, error) {

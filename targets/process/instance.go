@@ -220,6 +220,18 @@ func (i *instance) restart(ctx context.Context) error {
 	return nil
 }
 
+// LimitFiles implements harness.Proc. A service that is down has no process.
+func (p proc) LimitFiles(_ context.Context, more int) (int, func(context.Context) error, error) {
+	p.i.turn.Lock()
+	defer p.i.turn.Unlock()
+	l, _ := p.i.life()
+	if l == nil {
+		return 0, func(context.Context) error { return nil }, nil
+	}
+	n, lift, err := l.LimitFiles(more)
+	return n, func(context.Context) error { return lift() }, err
+}
+
 // Pause implements harness.Proc. Of several pauses in force, the last resume counts.
 func (p proc) Pause(ctx context.Context) (int, func(context.Context) error, error) {
 	i := p.i

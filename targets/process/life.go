@@ -48,6 +48,7 @@ type unit interface {
 	Kill(context.Context) (int, error)
 	Pause(context.Context) (int, error)
 	Resume(context.Context) (int, error)
+	LimitFiles(more int) (n int, lift func() error, err error)
 	Stop(ctx context.Context, grace time.Duration) error
 }
 

@@ -30,6 +30,7 @@ type unit interface {
 	Kill(context.Context) (int, error)
 	Pause(context.Context) (int, error)
 	Resume(context.Context) (int, error)
+	LimitFiles(more int) (n int, lift func() error, err error)
 }
 
 // server is a store that the harness runs, as a child or in a container.
@@ -177,6 +178,18 @@ func (s *server) Pause(ctx context.Context) (int, func(context.Context) error, e
 		_, err := c.Resume(ctx)
 		return err
 	}, nil
+}
+
+// LimitFiles implements harness.Proc. A server that is down has no process.
+func (s *server) LimitFiles(_ context.Context, more int) (int, func(context.Context) error, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.now
+	if c == nil {
+		return 0, func(context.Context) error { return nil }, nil
+	}
+	n, lift, err := c.LimitFiles(more)
+	return n, func(context.Context) error { return lift() }, err
 }
 
 // Stop implements Dependency. The data are thrown away, so the server is not asked to

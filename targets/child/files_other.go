@@ -1,0 +1,13 @@
+//go:build !linux
+
+package child
+
+import (
+	"errors"
+	"fmt"
+)
+
+// LimitFiles is not possible here.
+func (c *Child) LimitFiles(int) (n int, lift func() error, err error) {
+	return 0, nil, fmt.Errorf("the files of a process that runs cannot be limited on this system: %w", errors.ErrUnsupported)
+}
