@@ -68,6 +68,7 @@ func TestCaseFileErrorsSayWhereAndWhat(t *testing.T) {
 		{"when", head + "+ net/x when=y\n", "2:9: a trigger is calls, inflight or bytes"},
 		{"when never", head + "+ net/x when=calls>=0\n", "2:9: a trigger waits for a number from 1, not for 0"},
 		{"when for ever", head + "+ net/x when=calls>=99999999999999999999\n", "2:9: a trigger waits for a number from 1"},
+		{"when twice", head + "+ net/x when=calls:x>=3>=1\n", "2:9: a trigger is calls, inflight or bytes"},
 		{"bytes of nothing", head + "+ net/x when=bytes>=4\n", "2:9: bytes of which link?"},
 		{"repeat for long", head + "a get *11m\n", "2:7: a repeat is *1 to *10000, or a duration up to 10m0s"},
 		{"wait", head + "wait long\n", "2:6: a wait takes a duration from 0 to 10m0s"},
@@ -132,6 +133,7 @@ b get q="n{{c1_o.id}}"
 
 func FuzzCaseFile(f *testing.F) {
 	f.Add([]byte(story))
+	f.Add([]byte("target x\na get *500us\n+ net/x at=7us for=1us when=\"calls:x >=3\"\nwait 3us\n"))
 	f.Add([]byte("target \"a b\"\nenv a=\"\"\n+ net/x k=\"a b\"\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseCase(b)

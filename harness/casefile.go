@@ -71,7 +71,7 @@ func (s Step) String() string {
 	case VerbReset:
 		return "reset"
 	case VerbWait:
-		return "wait " + s.For.String()
+		return "wait " + plain(s.For)
 	case VerbHeal:
 		return "- " + s.Name
 	case VerbInject:
@@ -87,10 +87,10 @@ func (s Step) String() string {
 			fmt.Fprintf(&b, " when=%s", word(s.When.String()))
 		}
 		if s.At != 0 {
-			fmt.Fprintf(&b, " at=%s", s.At)
+			fmt.Fprintf(&b, " at=%s", plain(s.At))
 		}
 		if s.For != 0 {
-			fmt.Fprintf(&b, " for=%s", s.For)
+			fmt.Fprintf(&b, " for=%s", plain(s.For))
 		}
 		return b.String()
 	}
@@ -109,12 +109,15 @@ func (s Step) String() string {
 	}
 	switch {
 	case s.For > 0:
-		fmt.Fprintf(&b, " *%s", s.For)
+		fmt.Fprintf(&b, " *%s", plain(s.For))
 	case s.Repeat > 1:
 		fmt.Fprintf(&b, " *%d", s.Repeat)
 	}
 	return b.String()
 }
+
+// plain writes a duration in letters that a bare word can have: 500us.
+func plain(d time.Duration) string { return strings.ReplaceAll(d.String(), "µ", "u") }
 
 // ReadCase reads a case file to its end.
 func ReadCase(r io.Reader) (Case, error) {

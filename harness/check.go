@@ -25,7 +25,7 @@ type Steady struct {
 // somebody is worse off than the owner of the target allows.
 type Limit struct {
 	Check
-	Every time.Duration // between two looks
+	Every time.Duration // between two looks; zero is 100ms
 	Times int           // in a row that it must not hold; zero is once
 	// Median bounds the median time of the last LimitCalls calls; zero bounds nothing. Look is
 	// nil where it is set.

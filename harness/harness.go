@@ -170,6 +170,9 @@ const Service = "service"
 // up. That is the service's doing: it is no failure of the harness.
 var ErrNotReady = errors.New("the service is not ready again")
 
+// ErrNotHere says that a fault can never be had where it is aimed at.
+var ErrNotHere = errors.New("it cannot be had here")
+
 // Proc is the process tree of one part of a target.
 type Proc interface {
 	// Kill ends the whole tree at once, as a crash does, and returns how many
@@ -181,8 +184,8 @@ type Proc interface {
 	// Pause stops the whole tree and returns how many processes were then seen stopped.
 	Pause(context.Context) (n int, resume func(context.Context) error, err error)
 	// LimitFiles lets each process of the tree open so many files more, sockets included,
-	// and returns how many processes that is true of. Where it cannot be done the error is
-	// an errors.ErrUnsupported.
+	// and returns how many processes that is true of. Where it can never be done the error is
+	// ErrNotHere.
 	LimitFiles(ctx context.Context, more int) (n int, lift func(context.Context) error, err error)
 }
 
@@ -193,8 +196,8 @@ type Fault struct {
 	Effect    Effect
 	Params    []Param
 	Chance    bool // it waits for something that a target may never do: a campaign can pass without its effect
-	// Inject puts the fault in force. An error that is errors.ErrUnsupported says that it
-	// cannot be had where it is aimed at, ever.
+	// Inject puts the fault in force. An error that is ErrNotHere says that it cannot be had
+	// where it is aimed at, ever.
 	Inject func(ctx context.Context, w World, args Args, rng *rand.Rand) (Injection, error)
 }
 
@@ -231,6 +234,7 @@ type Detector struct {
 	Name, Doc string
 	Needs     Caps
 	Minimum   int    // a campaign passes it only if Checked adds up to this
+	Faults    bool   // it judges what faults do: where none are injected nothing is asked of it
 	Proof     bool   // one sighting proves the finding, even where it cannot be shown again
 	Repeats   string // what it judges the growth of where one process plays a case again and again, as package census names it; "" for no growth
 	Detect    func(*Record) Judgement

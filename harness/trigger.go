@@ -26,7 +26,7 @@ const (
 	CountBytes    Counter = "bytes"    // that have passed a link, both ways, since the step's turn
 )
 
-var trigger = regexp.MustCompile(`^(calls|inflight|bytes)(?::(.*?))?(?:>=([0-9]+))?$`)
+var trigger = regexp.MustCompile(`^(calls|inflight|bytes)(?::([^>]*))?(?:>=([0-9]+))?$`)
 
 // ParseTrigger reads what Trigger.String writes.
 func ParseTrigger(text string) (Trigger, error) {

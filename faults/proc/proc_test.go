@@ -178,8 +178,8 @@ func TestFilesAreLimitedUntilTheHeal(t *testing.T) {
 	if err := inj.Heal(t.Context()); err != nil || p.limit != -1 {
 		t.Errorf("limit %d, %v", p.limit, err)
 	}
-	p.broken = errors.ErrUnsupported
-	if _, err := proc.Files.Inject(t.Context(), world{p}, args, nil); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "db") {
+	p.broken = harness.ErrNotHere
+	if _, err := proc.Files.Inject(t.Context(), world{p}, args, nil); !errors.Is(err, harness.ErrNotHere) || !strings.Contains(err.Error(), "db") {
 		t.Errorf("where there is no limit: %v", err)
 	}
 }

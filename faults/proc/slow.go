@@ -12,8 +12,9 @@ import (
 )
 
 // Slow lets a process run for a part of the time only, as where it has to share a machine: it
-// is stopped and goes on by turns, ten times a second, as cpulimit does it. That needs no
-// privileges, and works for whatever can be paused.
+// is stopped and goes on by turns, up to ten times a second, as cpulimit does it. That needs no
+// privileges, and works for whatever can be paused; what takes long to pause, as a container
+// does, runs meanwhile, and so for more than its share.
 var Slow = &harness.Fault{
 	Name:   "proc/slow",
 	Doc:    "let a process run only a part of the time",
@@ -37,8 +38,9 @@ func slow(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand)
 	}
 	run := period * time.Duration(args.Int("share")) / 100
 	var stops atomic.Int64
+	// A pause that is cut short may come later: it is seen through.
 	stop := func(ctx context.Context) (resume func(context.Context) error, err error) {
-		n, resume, err := p.Pause(ctx)
+		n, resume, err := p.Pause(context.WithoutCancel(ctx))
 		if err != nil {
 			return nil, fmt.Errorf("pause %s: %w", name, err)
 		}
@@ -53,24 +55,7 @@ func slow(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
-	go func() {
-		for {
-			sleep(ctx, period-run)
-			err := resume(context.WithoutCancel(ctx))
-			sleep(ctx, run)
-			if err == nil && ctx.Err() == nil {
-				resume, err = stop(ctx)
-				if err == nil {
-					continue
-				}
-				if ctx.Err() != nil { // healed meanwhile: nothing is stopped
-					err = nil
-				}
-			}
-			done <- err
-			return
-		}
-	}()
+	go func() { done <- alternate(ctx, run, resume, stop) }()
 	return harness.Injection{
 		Heal: func(ctx context.Context) error {
 			cancel()
@@ -84,6 +69,26 @@ func slow(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand)
 		Acted: stops.Load,
 		Unit:  "pauses",
 	}, nil
+}
+
+// alternate lets what is stopped run for a while and stops it again, by turns, until ctx ends:
+// then it runs.
+func alternate(ctx context.Context, run time.Duration, resume func(context.Context) error, stop func(context.Context) (func(context.Context) error, error)) error {
+	for {
+		turn := time.Now()
+		sleep(ctx, period-run)
+		if err := resume(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		sleep(ctx, time.Until(turn.Add(period)))
+		if ctx.Err() != nil {
+			return nil
+		}
+		var err error
+		if resume, err = stop(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // sleep waits, or until ctx ends.

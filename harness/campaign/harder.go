@@ -56,10 +56,10 @@ func harder(c harness.Case, slow bool) iter.Seq[harness.Case] {
 func often(c harness.Case, times int) harness.Case {
 	c = c.Clone()
 	for i, s := range c.Steps {
-		if s.Verb == harness.VerbWait {
+		if s.Verb == harness.VerbWait || s.Verb == harness.VerbCall {
 			c.Steps[i].For = max(s.For, min(s.For*time.Duration(times), maxWait))
 		}
-		if s.Verb == harness.VerbCall && (s.Group != 0 || s.Repeat > 1) {
+		if s.Verb == harness.VerbCall && s.For == 0 && (s.Group != 0 || s.Repeat > 1) {
 			c.Steps[i].Repeat = max(s.Repeat, min(s.Times()*times, maxRepeat))
 		}
 	}

@@ -63,8 +63,8 @@ type Tally struct {
 	Acted    int    `json:"acted"`
 	Failed   int    `json:"failed,omitempty"`
 	Refused  int    `json:"refused,omitempty"` // of Failed: it cannot be had there, ever
-	Why      string `json:"why,omitempty"`    // it failed first
-	Chance   bool   `json:"chance,omitempty"` // the fault may find nothing to act on
+	Why      string `json:"why,omitempty"`     // it failed first
+	Chance   bool   `json:"chance,omitempty"`  // the fault may find nothing to act on
 }
 
 // String says what became of a fault.
@@ -189,7 +189,7 @@ func (r *Result) count(rec *harness.Record) {
 			case !healed[e.Step]:
 				r.tally(rec, e, func(t *Tally) {
 					t.Failed++
-					if e.Args.Text("unsupported") != "" {
+					if e.Args.Text("never") != "" {
 						t.Refused++
 					}
 					t.Why = cmp.Or(t.Why, e.Text)
@@ -267,6 +267,9 @@ func (r *Result) judged(vs []detect.Result) {
 		c := r.Checks[v.Detector.Name]
 		if c == nil {
 			c = &Checks{Minimum: v.Detector.Minimum, Unsure: map[string]int{}}
+			if v.Detector.Faults && len(r.Faults) == 0 {
+				c.Minimum = 0
+			}
 			r.Checks[v.Detector.Name] = c
 		}
 		c.Undeclared = c.Undeclared || v.Undeclared()
@@ -294,7 +297,8 @@ func Aim(s harness.Step) string {
 // Aims returns the keys of Faults, sorted.
 func (r *Result) Aims() []string { return slices.Sorted(maps.Keys(r.Faults)) }
 
-// Idle reports whether a fault of the record was injected and took no effect.
+// Idle reports whether a fault of the record took no effect: it was injected and did nothing,
+// or its trigger did not come.
 func Idle(rec *harness.Record) bool {
 	acted := map[int]bool{}
 	for _, e := range rec.Events {
@@ -303,7 +307,7 @@ func Idle(rec *harness.Record) bool {
 		}
 	}
 	for _, e := range rec.Events {
-		if e.Kind == harness.Inject && !acted[e.Step] {
+		if e.Kind == harness.Inject && !acted[e.Step] || e.Kind == harness.Skip && rec.Case.Steps[e.Step].Verb == harness.VerbInject {
 			return true
 		}
 	}

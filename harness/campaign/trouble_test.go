@@ -202,7 +202,7 @@ func TestUndecidedRecordsAreCounted(t *testing.T) {
 
 func TestFaultThatCannotBeHadIsNoDoubt(t *testing.T) {
 	t.Parallel()
-	no := fmt.Errorf("limit the files of db: no process: %w", errors.ErrUnsupported)
+	no := fmt.Errorf("limit the files of db: no process: %w", harness.ErrNotHere)
 	unheard := &harness.Fault{Name: "proc/unheard", Inject: func(context.Context, harness.World, harness.Args, *rand.Rand) (harness.Injection, error) {
 		return harness.Injection{}, no
 	}}

@@ -225,7 +225,7 @@ func parseBuild(t *testing.T, rec *harness.Record, words []string) {
 	}
 }
 
-// parseEvent reads "KIND LANE OP key=value...", "inject FAULT key=value...", "heal FAULT",
+// parseEvent reads "KIND LANE OP key=value...", "inject FAULT key=value...", "heal FAULT", "effect FAULT NUMBER",
 // "reset" or "exit PROCESS CODE key=value...".
 func parseEvent(t *testing.T, line string) harness.Event {
 	t.Helper()
@@ -237,8 +237,15 @@ func parseEvent(t *testing.T, line string) harness.Event {
 	}
 	switch e.Kind {
 	case harness.Reset:
-	case harness.Inject, harness.Heal, harness.Acted:
+	case harness.Inject, harness.Heal:
 		e.Name = take()
+	case harness.Acted:
+		e.Name = take()
+		n, err := strconv.Atoi(take())
+		if err != nil {
+			t.Fatalf("%s: no number of what it has touched", line)
+		}
+		e.Value = float64(n)
 	case harness.Exit:
 		e.Name = take()
 		code, err := strconv.Atoi(take())

@@ -229,10 +229,24 @@ func once(c harness.Case) harness.Case {
 	return c
 }
 
-// repeats asks less often: once, half as often, once less.
+// usual is how often a call is made at most instead of for a while.
+const usual = 64
+
+// repeats asks less often: once, half as often, once less; and so many times, or for half as
+// long, instead of for a while.
 func repeats(c harness.Case) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
 		for i, s := range c.Steps {
+			if s.Verb == harness.VerbCall && s.For > 0 {
+				for n := 1; n <= usual; n *= 4 {
+					if !yield(edit(c, i, func(s *harness.Step) { s.Repeat, s.For = n, 0 })) {
+						return
+					}
+				}
+				if half := (s.For / 2).Round(time.Millisecond); half > shortest && !yield(edit(c, i, func(s *harness.Step) { s.For = half })) {
+					return
+				}
+			}
 			for _, n := range []int{1, s.Repeat / 2, s.Repeat - 1} {
 				if n >= 1 && n < s.Repeat && !yield(edit(c, i, func(s *harness.Step) { s.Repeat = n })) {
 					return
@@ -245,15 +259,11 @@ func repeats(c harness.Case) iter.Seq[harness.Case] {
 // shortest is the wait that is not made shorter.
 const shortest = 10 * time.Millisecond
 
-// schedules lets faults begin at once and last to the end, and waits and what is asked again
-// and again be shorter.
+// schedules lets faults begin at once and last to the end, and waits be shorter.
 func schedules(c harness.Case) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
 		for i, s := range c.Steps {
-			if s.Verb == harness.VerbCall && s.For > 0 && !yield(edit(c, i, func(s *harness.Step) { s.For = 0 })) {
-				return
-			}
-			if (s.Verb == harness.VerbWait || s.Verb == harness.VerbCall) && s.For > shortest {
+			if s.Verb == harness.VerbWait && s.For > shortest {
 				half := (s.For / 2).Round(time.Millisecond)
 				if !yield(edit(c, i, func(s *harness.Step) { s.For = half })) {
 					return

@@ -45,6 +45,7 @@ o2: b create sku="s2" qty=3
 p1: a pay order={{o1.id}} coupon="ABC-DEF-" note="x" *7 &
 b pay order={{o2.id}} coupon="ABC-DEF-" *20 &
 c get id=1 *3
+b list *30s
 - lag
 reset
 d get id=2
@@ -101,6 +102,9 @@ func TestMinimizeKeepsOnlyWhatIsNeeded(t *testing.T) {
 			}
 			return n >= 17
 		}, "a pay *17\n"},
+		{"calls for a while", func(c harness.Case) bool {
+			return slices.ContainsFunc(c.Steps, func(s harness.Step) bool { return s.Name == "list" && (s.For > 0 || s.Times() >= 4) })
+		}, "a list *4\n"},
 		{"a trigger", func(c harness.Case) bool {
 			return slices.ContainsFunc(c.Steps, func(s harness.Step) bool { return s.When.Least >= 3 })
 		}, "+ net/latency when=calls:pay>=3\n"},

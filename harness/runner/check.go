@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,43 +13,73 @@ import (
 )
 
 const (
-	steadyGap = 5 * time.Millisecond // between two looks
-	steadyTry = time.Second          // for one look
+	steadyGap = 5 * time.Millisecond // between two looks at the steady state
+	anewTime  = time.Second          // for it to hold once the stores are reset
 )
 
-// steady waits until the target is in its steady state, and records how long that took. It
-// is not in it where a check does not hold within its time, and then nothing further is done.
-func (p *play) steady(ctx context.Context, when steady.Moment) {
-	for _, s := range p.target.Steady {
-		if ctx.Err() != nil {
-			return
-		}
-		took, err := await(ctx, s, p.in)
-		p.emit(-1, steady.Event(s.Name, when, took, err))
-		if err != nil && when == steady.Before {
-			p.wear(fmt.Sprintf("not in the steady state before a case: %s: %v", s.Name, err))
-			p.unsteady = true
-			p.stop()
-			return
-		}
+// steadyBefore waits until the target is in its steady state. Where a check does not hold
+// within its time nothing further is done.
+func (p *play) steadyBefore(ctx context.Context) {
+	if name, err := p.holds(ctx, steady.Before); err != nil {
+		p.wear(fmt.Sprintf("not in the steady state before a case: %s: %v", name, err))
+		p.unsteady = true
+		p.stop()
 	}
 }
 
-// await looks until a check holds, and returns how long that took.
-func await(ctx context.Context, s harness.Steady, w harness.World) (time.Duration, error) {
+// steadyAgain looks whether the target comes back to its steady state now that everything is
+// healed. Where it does not, the stores are reset and it is looked at once more: what a check
+// asks for may have been taken away by a call, or lost with a store.
+func (p *play) steadyAgain(ctx context.Context) {
+	if !p.disturbed() || p.unsteady || p.rec.ended() {
+		return
+	}
+	if _, err := p.holds(ctx, steady.After); err != nil && p.in.Reset(ctx) == nil {
+		p.holds(ctx, steady.Anew)
+	}
+}
+
+// holds waits until the steady state holds, each check of it for its time from now on, and
+// records how long that took. It returns the last that does not hold. What is cut short by
+// the end of ctx has shown nothing.
+func (p *play) holds(ctx context.Context, when steady.Moment) (name string, missing error) {
 	began := time.Now()
-	for {
-		one, cancel := context.WithTimeout(ctx, steadyTry)
-		err := s.Look(one, w)
-		cancel()
-		if took := time.Since(began); err == nil || ctx.Err() != nil || took >= s.Within {
-			return took, err
+	for _, s := range p.target.Steady {
+		within := s.Within
+		if when == steady.Anew {
+			within = min(within, anewTime)
 		}
-		sleep(ctx, steadyGap)
+		end := began.Add(within)
+		var err error
+		for {
+			// A look that hangs must leave time for others.
+			look, cancel := context.WithDeadline(ctx, earlier(end, time.Now().Add(max(within/4, steadyGap))))
+			err = s.Look(look, p.in)
+			cancel()
+			if err == nil || ctx.Err() != nil || !time.Now().Before(end) {
+				break
+			}
+			sleep(ctx, steadyGap)
+		}
+		if ctx.Err() != nil {
+			return "", nil
+		}
+		p.emit(-1, steady.Event(s.Name, when, time.Since(began), err))
+		if err != nil {
+			name, missing = s.Name, err
+		}
 	}
+	return name, missing
 }
 
-// guard watches the limits of the target for as long as the session is open.
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// guard watches the limits of the target until stop is called.
 func (s *Session) guard(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
@@ -58,7 +89,7 @@ func (s *Session) guard(ctx context.Context) (stop func()) {
 			look = func(context.Context, harness.World) error { return s.pace.exceeds(l.Median) }
 		}
 		watching.Go(func() {
-			t := time.NewTicker(l.Every)
+			t := time.NewTicker(cmp.Or(l.Every, limitEvery))
 			defer t.Stop()
 			for times := 0; times < max(l.Times, 1); {
 				select {
@@ -85,6 +116,9 @@ func (s *Session) guard(ctx context.Context) (stop func()) {
 		watching.Wait()
 	}
 }
+
+// limitEvery is between two looks at a limit that does not say.
+const limitEvery = 100 * time.Millisecond
 
 // pace holds how long the last calls took.
 type pace struct {

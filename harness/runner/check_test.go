@@ -25,36 +25,51 @@ func TestSteadyStateIsLookedAtBeforeAndAfter(t *testing.T) {
 		want  string           // when, held, seconds
 		calls int
 		worn  string
+
+		hangs, cancelled bool
 	}{
 		{name: "always", text: "+ net/break link=db\na get\n", want: "before true 0, after true 0", calls: 1},
-		{name: "only later", text: "a get\n", unfit: [2]time.Duration{0, 2 * time.Second}, want: "before true 2, after true 0", calls: 1},
+		{name: "only later", text: "a get\n", unfit: [2]time.Duration{0, 2 * time.Second}, want: "before true 2", calls: 1},
 		{name: "too late", text: "+ net/break link=db\na get\n", unfit: [2]time.Duration{0, time.Hour}, want: "before false 5", worn: "not in the steady state before a case: health: it answered 503"},
 		{name: "it comes back", text: "+ net/break link=db\na get\n", unfit: [2]time.Duration{time.Millisecond, 3 * time.Second}, want: "before true 0, after true 3", calls: 1},
-		{name: "it does not come back", text: "+ net/break link=db\na get\n", unfit: [2]time.Duration{time.Millisecond, time.Hour}, want: "before true 0, after false 5", calls: 1},
-		{name: "reset", text: "a get\nreset\na get\n", want: "before true 0, after true 0, before true 0, after true 0", calls: 2},
+		{name: "it does not come back", text: "+ net/break link=db\na get\n", unfit: [2]time.Duration{time.Millisecond, time.Hour}, want: "before true 0, after false 5, anew false 1", calls: 1},
+		{name: "the case has taken it away", text: "+ net/break link=db\na get\n", unfit: [2]time.Duration{time.Millisecond, 5500 * time.Millisecond}, want: "before true 0, after false 5, anew true 0", calls: 1},
+		{name: "nothing is injected", text: "a get\nreset\na get\n", want: "before true 0, before true 0", calls: 2},
+		{name: "reset", text: "+ net/break link=db\na get\nreset\na get\n", want: "before true 0, after true 0, before true 0", calls: 2},
+		{name: "a look that hangs", text: "+ net/break link=db\na get\n", hangs: true, want: "before true 1, after true 0", calls: 1},
+		{name: "cut short", text: "+ net/break link=db\na cancel\n", unfit: [2]time.Duration{time.Millisecond, time.Hour}, want: "before true 0", calls: 1, cancelled: true},
 		{name: "it has ended", text: "a crash\n", want: "before true 0", calls: 1, worn: "a process ended by itself"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				start := time.Now()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				start, looks := time.Now(), 0
 				s := &harnesstest.Service{
 					Handle: func(_ context.Context, l *harnesstest.Life, call harnesstest.Call) harness.Reply {
 						time.Sleep(10 * time.Millisecond)
-						if call.Op == "crash" {
+						switch call.Op {
+						case "crash":
 							l.Crash()
+						case "cancel":
+							time.AfterFunc(time.Second, cancel)
 						}
 						return harnesstest.OK("")
 					},
-					Steady: []harness.Steady{{Within: 5 * time.Second, Check: harness.Check{Name: "health", Look: func(context.Context, harness.World) error {
+					Steady: []harness.Steady{{Within: 5 * time.Second, Check: harness.Check{Name: "health", Look: func(ctx context.Context, _ harness.World) error {
+						if looks++; tt.hangs && looks == 1 {
+							<-ctx.Done()
+							return ctx.Err()
+						}
 						if now := time.Since(start); now >= tt.unfit[0] && now < tt.unfit[1] {
 							return errUnwell
 						}
 						return nil
 					}}}},
 				}
-				rec, worn, err := play(t, t.Context(), s, runner.Options{}, tt.text)
-				if err != nil || worn != tt.worn {
+				rec, worn, err := play(t, ctx, s, runner.Options{}, tt.text)
+				if (err != nil) != tt.cancelled || worn != tt.worn {
 					t.Errorf("worn %q, want %q, %v", worn, tt.worn, err)
 				}
 				var got []string

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
-	"github.com/shakedown-go/shakedown/harness/steady"
 )
 
 // play is one case under way.
@@ -26,7 +25,7 @@ type play struct {
 	replies  map[string]harness.Reply // of what was labelled
 	inForce  []*injected              // the stack of heals
 	trouble  error                    // the harness's first failure
-	over     bool                     // a call was stuck: nothing further is asked
+	over     bool                     // nothing further is asked: a call was stuck, say
 	stuck    sync.Once                // the stuck probes have looked
 	again    sync.Once                // and have looked once more
 	unsteady bool                     // the steady state was not reached before the first step
@@ -41,7 +40,7 @@ type play struct {
 type injected struct {
 	step   int
 	label  string
-	own    bool // it is on the service's own process
+	on     part
 	in     harness.Injection
 	once   sync.Once
 	healed chan struct{}
@@ -72,7 +71,7 @@ func (p *play) begin(ctx context.Context) error {
 	if err := p.login(ctx); err != nil {
 		return err
 	}
-	p.steady(ctx, steady.Before)
+	_ = timed(&p.cost.Quiesce, func() error { p.steadyBefore(ctx); return nil })
 	p.sample(ctx, harness.AtStart)
 	return ctx.Err()
 }
@@ -116,6 +115,11 @@ func (p *play) turns(ctx context.Context) error {
 					p.step(ctx, i, released)
 				}
 			})
+		}
+		for i := t[0]; i < t[1]; i++ { // before the calls that they wait for
+			if p.c.Steps[i].When != (harness.Trigger{}) {
+				p.arm(ctx, i)
+			}
 		}
 		released = time.Now()
 		close(release)
@@ -251,6 +255,7 @@ func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Rep
 		}
 		cancel()
 	}
+	p.pace.add(time.Since(began))
 	if got.err == errIgnored {
 		grace := time.NewTimer(p.opts.Grace)
 		defer grace.Stop()
@@ -260,7 +265,6 @@ func (p *play) await(ctx context.Context, i int, args harness.Args) (harness.Rep
 			return got.reply, errIgnored
 		}
 	}
-	p.pace.add(time.Since(began))
 	if got.err == nil {
 		p.emit(i, returned(got.reply, late))
 	}
@@ -333,12 +337,11 @@ func (p *play) lookup(path string) (harness.Value, bool) {
 // healTime bounds how long a fault may take to be injected, and to be healed.
 const healTime = 30 * time.Second
 
-// inject puts a fault in force when its time has come, or lets it wait for its trigger.
+// inject puts a fault in force when its time has come. One that waits for a trigger was armed
+// before.
 func (p *play) inject(ctx context.Context, i int, released time.Time) {
 	s := p.c.Steps[i]
-	if s.When != (harness.Trigger{}) {
-		p.arm(ctx, i)
-	} else if sleep(ctx, s.At-time.Since(released)) {
+	if s.When == (harness.Trigger{}) && sleep(ctx, s.At-time.Since(released)) {
 		p.put(ctx, i)
 	}
 }
@@ -365,13 +368,13 @@ func (p *play) put(ctx context.Context, i int) {
 	in, err := f.Inject(limited, p.in, args, random(p.c.Seed, i))
 	if err != nil {
 		e := harness.Event{Kind: harness.Acted, Lane: s.Label, Text: err.Error()}
-		if errors.Is(err, errors.ErrUnsupported) {
-			e.Args = harness.Args{{Key: "unsupported", Value: yes}}
+		if errors.Is(err, harness.ErrNotHere) {
+			e.Args = harness.Args{{Key: "never", Value: yes}}
 		}
 		p.emit(i, e)
 		return
 	}
-	x := &injected{step: i, label: s.Label, own: own(f, args), in: in, healed: make(chan struct{})}
+	x := &injected{step: i, label: s.Label, on: on(f, args), in: in, healed: make(chan struct{})}
 	p.mu.Lock()
 	p.inForce = append(p.inForce, x)
 	p.mu.Unlock()
@@ -388,11 +391,26 @@ func (p *play) put(ctx context.Context, i int) {
 	}
 }
 
-// own reports whether a fault is on the service's own process.
-func own(f *harness.Fault, args harness.Args) bool {
-	return slices.ContainsFunc(f.Params, func(p harness.Param) bool {
-		return p.Of == harness.OfProc && args.Text(p.Name) == harness.Service
-	})
+// part is what a fault is on, in the order in which all is healed.
+type part int
+
+const (
+	onLink part = iota
+	onDependency
+	onService
+)
+
+func on(f *harness.Fault, args harness.Args) part {
+	is := onDependency
+	for _, p := range f.Params {
+		switch {
+		case p.Of == harness.OfLink:
+			is = onLink
+		case p.Of == harness.OfProc && args.Text(p.Name) == harness.Service:
+			return onService
+		}
+	}
+	return is
 }
 
 func (p *play) healLabel(ctx context.Context, label string) {
@@ -405,8 +423,15 @@ func (p *play) healLabel(ctx context.Context, label string) {
 		}
 	}
 	p.mu.Unlock()
-	if found != nil {
-		p.heal(ctx, found)
+	if found == nil {
+		return
+	}
+	// What is brought back may take long: where all is to end, what else is in force is
+	// healed meanwhile.
+	p.expiries.Go(func() { p.heal(ctx, found) })
+	select {
+	case <-found.healed:
+	case <-ctx.Done():
 	}
 }
 
@@ -422,6 +447,9 @@ func (p *play) heal(ctx context.Context, x *injected) {
 		if err != nil {
 			e.Text = err.Error()
 		}
+		if errors.Is(err, harness.ErrNotReady) {
+			e.Args = harness.Args{{Key: "ready", Value: harness.Value{Form: harness.FormJSON, Text: "false"}}}
+		}
 		if err != nil && !errors.Is(err, harness.ErrNotReady) {
 			p.wear("a fault could not be healed")
 			p.fail(fmt.Errorf("heal %s: %w", p.c.Steps[x.step].Name, err))
@@ -432,9 +460,10 @@ func (p *play) heal(ctx context.Context, x *injected) {
 	})
 }
 
-// unwind has nothing wait for a trigger any more and heals everything that is in force, the latest first, but what is on the service's
-// own process at the very end: a service that is started while its dependency is still away
-// may die of that, and the order would be to blame.
+// unwind has nothing wait for a trigger any more and heals everything that is in force, the
+// latest first: first what is on links, which is quick, and what is on the service's own
+// process at the very end. A service that is started while its dependency is still away may
+// die of that, and the order would be to blame.
 func (p *play) unwind(ctx context.Context) {
 	p.disarm(func(harness.Step) bool { return true })
 	p.firing.Wait()
@@ -443,9 +472,9 @@ func (p *play) unwind(ctx context.Context) {
 	p.inForce = nil
 	p.mu.Unlock()
 	slices.Reverse(stack)
-	for _, last := range []bool{false, true} {
+	for turn := onLink; turn <= onService; turn++ {
 		for _, x := range stack {
-			if x.own == last {
+			if x.on == turn {
 				p.heal(ctx, x)
 			}
 		}
@@ -456,9 +485,7 @@ func (p *play) unwind(ctx context.Context) {
 // settle heals what is in force and looks whether the target comes back to its steady state.
 func (p *play) settle(ctx context.Context) {
 	p.unwind(ctx)
-	if !p.unsteady && !p.rec.ended() {
-		p.steady(ctx, steady.After)
-	}
+	_ = timed(&p.cost.Quiesce, func() error { p.steadyAgain(ctx); return nil })
 }
 
 // reset does within a case what happens between two.

@@ -351,7 +351,11 @@ func TestFaultThatIsNotHealedIsTheHarnesssFailure(t *testing.T) {
 			if errors.Is(err, tt.err) != tt.fails || (worn != "") != tt.worn {
 				t.Errorf("error %v, worn %q\n%s", err, worn, story(rec))
 			}
-			if want := fmt.Sprintf(" kill %q\n", tt.err); !strings.Contains(story(rec), want) {
+			want := fmt.Sprintf(" kill %q\n", tt.err)
+			if !tt.fails {
+				want = fmt.Sprintf(" kill ready=false %q\n", tt.err)
+			}
+			if !strings.Contains(story(rec), want) {
 				t.Errorf("the record does not say %s\n%s", want, story(rec))
 			}
 		})

@@ -18,7 +18,8 @@ type Options struct {
 	Probes  []*harness.Probe
 	Timeout time.Duration // a call that takes longer is stuck; zero means 2s
 	Grace   time.Duration // for a call to return once it is cancelled; zero means 1s
-	// Abort is told where one of the target's limits is exceeded; nil where nobody watches.
+	// Abort is told where one of the target's limits is exceeded, by any goroutine and
+	// perhaps by several at once, but not once a session is closed; nil where nobody watches.
 	Abort func(error)
 	// Growth is of how many things of one sort it takes, come to stay since the process began
 	// and one of them in this case, to look for a leak: the case is then played again and

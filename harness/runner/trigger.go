@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// heed is how long a call waits at most for the faults that it has triggered. One that
-	// takes longer comes while the call is under way.
+	// heed is how long a call waits at most for the faults that it has triggered, if a
+	// quarter of its time is not less. One that takes longer comes while the call is under
+	// way.
 	heed = 250 * time.Millisecond
 	// glance is between two looks at the counters of a link.
 	glance = time.Millisecond
@@ -101,7 +102,7 @@ func (p *play) takeoff(name string) {
 	if len(fired) == 0 {
 		return
 	}
-	enough := time.NewTimer(heed)
+	enough := time.NewTimer(min(heed, p.opts.Timeout/4))
 	defer enough.Stop()
 	for _, a := range fired {
 		select {

@@ -17,7 +17,8 @@ type Moment string
 // The moments.
 const (
 	Before Moment = "before" // the first step of a case, or of what follows a reset in it
-	After  Moment = "after"  // the last fault was healed
+	After  Moment = "after"  // what was in force was healed
+	Anew   Moment = "anew"   // then the stores were reset, since it did not hold After
 )
 
 // Seen is what was seen of one check.
@@ -25,7 +26,7 @@ type Seen struct {
 	Check  string
 	Moment Moment
 	Held   bool
-	Took   time.Duration // until it held, or was given up
+	Took   time.Duration // from that moment until it held, or was given up
 	Why    string        // what was seen instead, where it did not hold
 }
 

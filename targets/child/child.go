@@ -66,6 +66,9 @@ type Child struct {
 	pumps []pump
 	done  chan struct{}
 
+	limiting sync.Mutex // guards files
+	files    files
+
 	mu     sync.Mutex // guards the rest
 	sent   syscall.Signal
 	code   int

@@ -349,6 +349,28 @@ func TestLimitFilesLeavesSoManyMore(t *testing.T) {
 		}
 		until(t, "the end of the limit", func() bool { return last() == "opened 10" })
 	}
+
+	// Of two in force, the last lift counts, whichever that is.
+	_, first, err := c.LimitFiles(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, second, err := c.LimitFiles(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "both limits", func() bool { return last() != "opened 10" })
+	if err := first(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if got := last(); got == "opened 10" {
+		t.Error("the first lift has lifted both limits")
+	}
+	if err := second(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the end of both", func() bool { return last() == "opened 10" })
 }
 
 func TestUnusedNumbers(t *testing.T) {

@@ -205,7 +205,7 @@ func (l *Life) Pause(ctx context.Context) (int, error) {
 
 // LimitFiles is not possible for a container that runs.
 func (l *Life) LimitFiles(int) (n int, lift func() error, err error) {
-	return 0, nil, fmt.Errorf("the files of a container that runs cannot be limited: %w", errors.ErrUnsupported)
+	return 0, nil, fmt.Errorf("the files of a container that runs cannot be limited: %w", harness.ErrNotHere)
 }
 
 // Resume lets a paused container go on, and returns how many processes that were.

@@ -33,8 +33,9 @@ func (s *System) steady() []harness.Steady {
 	return out
 }
 
-// answers is the check that a request is answered; within is a bound for one look, 0 is its
-// caller's.
+// answers is the check that a request is answered with a status, or below 400 where that is
+// 0; within is a bound for one look, 0 is its caller's. What is not there, or is not told to
+// those who do not say who they are, is not looked at.
 func (s *System) answers(request string, status int, within time.Duration) func(context.Context, harness.World) error {
 	return func(ctx context.Context, _ harness.World) error {
 		if within > 0 {
@@ -44,7 +45,7 @@ func (s *System) answers(request string, status int, within time.Duration) func(
 		}
 		t := &http.Transport{DisableKeepAlives: true}
 		defer t.CloseIdleConnections()
-		return s.ask(ctx, t, request, status)
+		return s.ask(ctx, t, request, func(is int) bool { return is == status || status == 0 && is < 400 })
 	}
 }
 

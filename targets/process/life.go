@@ -211,12 +211,12 @@ func (i *instance) look(ctx context.Context, t *http.Transport) error {
 		}
 		return c.Close()
 	}
-	return i.s.ask(ctx, t, i.s.file.Service.Ready, 0)
+	return i.s.ask(ctx, t, i.s.file.Service.Ready, func(status int) bool { return status < 500 })
 }
 
-// ask makes a request of the service, "GET /healthz". It returns an error where the reply does not
-// come or has another status than the wanted one; 0 is any below 500.
-func (s *System) ask(ctx context.Context, t *http.Transport, request string, want int) error {
+// ask makes a request of the service, "GET /healthz". It returns an error where no reply comes
+// whose status is well.
+func (s *System) ask(ctx context.Context, t *http.Transport, request string, well func(status int) bool) error {
 	method, path, _ := strings.Cut(request, " ")
 	url := "http://" + s.port.Addr() + path
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -232,7 +232,7 @@ func (s *System) ask(ctx context.Context, t *http.Transport, request string, wan
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, url, err)
 	}
-	if want == 0 && resp.StatusCode >= 500 || want != 0 && resp.StatusCode != want {
+	if !well(resp.StatusCode) {
 		said, _, _ := strings.Cut(strings.TrimSpace(string(body[:min(len(body), maxSaid)])), "\n")
 		return &refusal{fmt.Sprintf("%s %s answered %s", method, url, resp.Status), strings.TrimSpace(said)}
 	}

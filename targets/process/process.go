@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -73,6 +75,11 @@ func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
 	s := &System{file: f, opts: o}
 	if o.Bugs != "" && !f.Service.Uses("bugs") {
 		return nil, f.Mistake([]string{"service", "env"}, "bugs are to be switched on (%s), but neither service.env nor service.args has {{bugs}}", o.Bugs)
+	}
+	for i, a := range f.Abort {
+		if a.Memory > 0 && runtime.GOOS != "linux" {
+			return nil, f.Mistake([]string{"abort", strconv.Itoa(i), "memory"}, "the memory of processes is measured on Linux only")
+		}
 	}
 	if err := s.open(ctx); err != nil {
 		err = interrupted(ctx, err, "building the service and bringing up what it depends on")

@@ -198,7 +198,7 @@ func (e *embedded) Pause(ctx context.Context) (int, func(context.Context) error,
 
 // LimitFiles implements harness.Proc: its files are the harness's.
 func (e *embedded) LimitFiles(context.Context, int) (int, func(context.Context) error, error) {
-	return 0, nil, fmt.Errorf("an embedded store has no process of its own: %w", errors.ErrUnsupported)
+	return 0, nil, fmt.Errorf("an embedded store has no process of its own: %w", harness.ErrNotHere)
 }
 
 // hold takes the lock of an instance, which the command under way gives back.

@@ -90,10 +90,10 @@ func (c *checker) check() error {
 	if err := c.links(c.f.Links); err != nil {
 		return err
 	}
-	if err := c.fuzz(); err != nil || c.functions {
+	if err := c.conditions(); err != nil {
 		return err
 	}
-	if err := c.conditions(); err != nil {
+	if err := c.fuzz(); err != nil || c.functions {
 		return err
 	}
 	if c.f.document() == "" && len(c.f.API.Ops) == 0 {
@@ -206,6 +206,10 @@ func (c *checker) conditions() error {
 			return c.fail(path, "a condition has one of request, memory, latency and time, this one has %d", kinds)
 		case a.Times < 0 || a.Times > 1000:
 			return c.fail(append(path, "times"), "%d times in a row: from 1 to 1000", a.Times)
+		case a.Latency > 0 && a.Times > 0:
+			return c.fail(append(path, "times"), "a latency is of the last calls already")
+		case a.Latency >= cmp.Or(c.f.Service.Timeout, DefaultTimeout):
+			return c.fail(append(path, "latency"), "no call takes so long: it is given up after %s (service.timeout)", time.Duration(cmp.Or(c.f.Service.Timeout, DefaultTimeout)))
 		case a.Memory > 0 && c.f.Service.Image+c.f.Service.Dockerfile != "":
 			return c.fail(append(path, "memory"), "memory is measured of a service that is built here, not of a container")
 		}

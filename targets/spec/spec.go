@@ -101,7 +101,7 @@ func listens(text string) bool {
 // Steady is a request that the service answers well.
 type Steady struct {
 	Request string   `yaml:"request"` // "GET /healthz"
-	Status  int      `yaml:"status"`  // zero: any below 500
+	Status  int      `yaml:"status"`  // zero: any below 400
 	Within  Duration `yaml:"within"`  // zero means DefaultWithin
 }
 
@@ -111,7 +111,7 @@ const DefaultWithin = Duration(10 * time.Second)
 
 // Abort is one condition: exactly one of its kinds is set.
 type Abort struct {
-	Request string   `yaml:"request"` // it is not answered below 500 within Every
+	Request string   `yaml:"request"` // it is not answered below 400 within Every
 	Memory  Size     `yaml:"memory"`  // all processes of a service built here have more than this resident
 	Latency Duration `yaml:"latency"` // the median time of the last calls is above this
 	Time    Duration `yaml:"time"`    // so long after the command has brought everything up
