@@ -43,32 +43,23 @@ func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.
 	if free > 0 {
 		return harness.Injection{Heal: done, Acted: func() int64 { return 0 }, Unit: unit}, nil
 	}
-	const limit = "SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
-	was, err := one(ctx, s, "SELECT pg_catalog.format('ALTER DATABASE %I CONNECTION LIMIT %s', datname, datconnlimit) FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
-	if err != nil {
-		return harness.Injection{}, err
+	set, err := s.Do(ctx, `SELECT pg_catalog.format('ALTER DATABASE %I CONNECTION LIMIT 0', datname),
+		pg_catalog.format('ALTER DATABASE %I CONNECTION LIMIT %s', datname, datconnlimit)`+thisDatabase)
+	if err != nil || len(set) != 2 {
+		return harness.Injection{}, errors.Join(err, errors.New("it does not say what its limit is"))
 	}
-	none, err := one(ctx, s, "SELECT pg_catalog.format('ALTER DATABASE %I CONNECTION LIMIT 0', pg_catalog.current_database())")
-	if err != nil {
-		return harness.Injection{}, err
-	}
-	heal, err := s.Change(ctx, harness.Change{Read: [][]string{{limit}}, Do: [][]string{{none}}, Undo: [][]string{{was}}})
+	heal, err := s.Change(ctx, harness.Change{
+		Read: [][]string{{"SELECT datconnlimit" + thisDatabase}},
+		Do:   [][]string{{set[0]}},
+		Undo: [][]string{{set[1]}},
+	})
 	if err != nil {
 		return harness.Injection{}, err
 	}
 	fail := func(err error) (harness.Injection, error) {
 		return harness.Injection{}, errors.Join(err, heal(context.WithoutCancel(ctx)))
 	}
-	since, err := one(ctx, s, "SELECT pg_catalog.clock_timestamp()")
-	if err != nil {
-		return fail(err)
-	}
-	// What has come to the link and is no session has been refused.
-	m, err := newMeter(ctx, func(ctx context.Context) (int64, error) {
-		conns := l.Stats().Conns
-		taken, err := number(ctx, s, "SELECT count(*)"+sessions+" AND backend_start > $1::timestamptz", since)
-		return conns - taken, err
-	})
+	m, err := refused(ctx, s, l)
 	if err != nil {
 		return fail(err)
 	}
@@ -83,4 +74,19 @@ func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.
 		Acted: func() int64 { return ended + m.acted() },
 		Unit:  unit,
 	}, nil
+}
+
+const thisDatabase = " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
+
+// refused counts what comes to the link from now on and becomes no session.
+func refused(ctx context.Context, s harness.Store, l harness.Link) (*meter, error) {
+	since, err := one(ctx, s, "SELECT pg_catalog.clock_timestamp()")
+	if err != nil {
+		return nil, err
+	}
+	return newMeter(ctx, func(ctx context.Context) (int64, error) {
+		came := l.Stats().Conns
+		taken, err := number(ctx, s, "SELECT count(*)"+sessions+" AND backend_start > $1::timestamptz", since)
+		return came - taken, err
+	})
 }

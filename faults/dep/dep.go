@@ -45,8 +45,8 @@ func newMeter(ctx context.Context, read func(context.Context) (int64, error)) (*
 	return &meter{read: read, from: from}, err
 }
 
-// look reads the counter, unless it is closed. Where that cannot be done, as when another fault has ended the
-// server, what was seen before stands; one that has begun anew shows less.
+// look reads the counter, unless the meter is closed. Where that cannot be done, as when
+// another fault has ended the server, what was seen before stands.
 func (m *meter) look(ctx context.Context) int64 {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
@@ -61,8 +61,8 @@ func (m *meter) look(ctx context.Context) int64 {
 	return m.most
 }
 
-// follow looks again and again until the meter is closed, for what can be seen for a while
-// only.
+// follow looks again and again until the meter is closed, which is then done once, for what
+// can be seen for a while only.
 func (m *meter) follow() {
 	m.end, m.ended = make(chan struct{}), make(chan struct{})
 	go func() {
@@ -85,7 +85,6 @@ func (m *meter) close() {
 	if m.end != nil {
 		close(m.end)
 		<-m.ended
-		m.end = nil
 	}
 	m.look(context.Background())
 	m.mu.Lock()
