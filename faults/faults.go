@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"github.com/shakedown-go/shakedown/faults/dep"
 	"github.com/shakedown-go/shakedown/faults/net"
 	"github.com/shakedown-go/shakedown/faults/proc"
 	"github.com/shakedown-go/shakedown/harness"
@@ -11,6 +12,16 @@ import (
 // All returns every fault, sorted by name.
 func All() []*harness.Fault {
 	return []*harness.Fault{
+		dep.ClientKill,
+		dep.ClientPause,
+		dep.ConnLimit,
+		dep.Crash,
+		dep.MasterDown,
+		dep.NoReplicas,
+		dep.OOM,
+		dep.Standby,
+		dep.ReadOnly,
+		dep.Terminate,
 		net.Bandwidth,
 		net.Blackhole,
 		net.Cut,

@@ -186,12 +186,12 @@ func TestFaultsAreDescribed(t *testing.T) {
 		if faults.ByName(f.Name) != f {
 			t.Errorf("%s is not found by its name", f.Name)
 		}
-		target := &harness.Target{Links: []string{"dep"}, Procs: []string{"db"}}
+		target := &harness.Target{Links: []string{"dep"}, Procs: []string{"db"}, Stores: map[string]string{"cache": "redis", "db": "postgres"}}
 		for _, p := range f.Params {
 			if p.Doc == "" || p.Domain == nil && p.Of == harness.OfNothing {
 				t.Errorf("%s %s lacks something: %+v", f.Name, p.Name, p)
 			}
-			if names := p.Of.Names(target); len(names) > 0 {
+			if names := p.Names(target); len(names) > 0 {
 				args := f.Fill(harness.Args{{Key: p.Name, Value: harness.Text(names[0])}})
 				if err := f.Check(args, target); err != nil {
 					t.Errorf("the defaults: %v", err)

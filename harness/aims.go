@@ -1,7 +1,7 @@
 package harness
 
-// Aims returns every way in which f can be aimed at t: the arguments that name a link or a
-// process, one set for each. A fault without such a parameter has one aim, nil; one that
+// Aims returns every way in which f can be aimed at t: the arguments that name a link, a
+// process or a store, one set for each. A fault without such a parameter has one aim, nil; one that
 // t lacks the abilities or the things for has none.
 func (f *Fault) Aims(t *Target) []Args {
 	if !t.Caps.Has(f.Needs) {
@@ -14,7 +14,7 @@ func (f *Fault) Aims(t *Target) []Args {
 		}
 		var more []Args
 		for _, args := range out {
-			for _, name := range p.Of.Names(t) {
+			for _, name := range p.Names(t) {
 				more = append(more, args.Set(p.Name, Text(name)))
 			}
 		}

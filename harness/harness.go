@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,7 @@ const (
 	CapAgent                   // the agent inside the service answers
 	CapRace                    // it was built with the race detector
 	CapOutput                  // what it prints is seen
+	CapStores                  // servers of its dependencies take an administrator's commands
 )
 
 // The abilities that the description of a target gives it. What needs them is not checked
@@ -47,10 +49,11 @@ type Target struct {
 	Build     Build
 	Env       map[string]string // what Start will use: rung and version per dependency, bugs
 	Ops       []Op
-	Links     []string // names that World.Link knows
-	Procs     []string // names that World.Proc knows
-	Steady    []Steady // all must hold before and after a case
-	Limits    []Limit  // watched while the target runs
+	Links     []string          // names that World.Link knows
+	Procs     []string          // names that World.Proc knows
+	Stores    map[string]string // names that World.Store knows, with their engines: redis, postgres
+	Steady    []Steady          // all must hold before and after a case
+	Limits    []Limit           // watched while the target runs
 	Start     func(context.Context, Setup) (Instance, error)
 }
 
@@ -86,7 +89,8 @@ type Param struct {
 	Optional  bool     // a case may leave it out, though it has no default
 	Domain    Domain   // draws, mutates and simplifies values; nil where From or Of says it all
 	From      []string // where the value comes from: "create_order.id" is the field id of that op's reply
-	Of        Of       // the value names a link or a process of the target
+	Of        Of       // the value names a link, a process or a store of the target
+	Engine    string   // with OfStore, the engine of the stores that it can name
 }
 
 // Of says what kind of thing of the target a parameter's value names.
@@ -97,15 +101,25 @@ const (
 	OfNothing Of = iota
 	OfLink
 	OfProc
+	OfStore
 )
 
-// Names returns the values that a parameter of this kind can have on t.
-func (o Of) Names(t *Target) []string {
-	switch o {
+// Names returns the values that a parameter which names something can have on t.
+func (p Param) Names(t *Target) []string {
+	switch p.Of {
 	case OfLink:
 		return t.Links
 	case OfProc:
 		return t.Procs
+	case OfStore:
+		var names []string
+		for name, engine := range t.Stores {
+			if engine == p.Engine {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return names
 	}
 	return nil
 }
@@ -129,6 +143,7 @@ type Instance interface {
 type World interface {
 	Link(name string) (Link, error)
 	Proc(name string) (Proc, error)
+	Store(name string) (Store, error)
 	Agent(proc string) (Agent, error)
 }
 

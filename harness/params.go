@@ -8,7 +8,7 @@ import (
 
 // Check says what is wrong with the arguments of a fault on a target: a parameter that
 // there is not, one that is missing, a value that is not in its domain, or the name of a
-// link or a process that the target does not have.
+// link, a process or a store that the target does not have.
 func (f *Fault) Check(args Args, t *Target) error {
 	for _, a := range args {
 		i := slices.IndexFunc(f.Params, func(p Param) bool { return p.Name == a.Key })
@@ -24,7 +24,7 @@ func (f *Fault) Check(args Args, t *Target) error {
 			continue
 		}
 		if p.Of != OfNothing {
-			return fmt.Errorf("%s needs %s=, one of %s", f.Name, p.Name, list(p.Of.Names(t)))
+			return fmt.Errorf("%s needs %s=, one of %s", f.Name, p.Name, list(p.Names(t)))
 		}
 		return fmt.Errorf("%s needs %s=, %s", f.Name, p.Name, p.Doc)
 	}
@@ -48,8 +48,8 @@ func (f *Fault) Fill(args Args) Args {
 
 func (p Param) check(v Value, t *Target) error {
 	if p.Of != OfNothing {
-		if names := p.Of.Names(t); !slices.Contains(names, v.Text) {
-			return fmt.Errorf("%s has no such %s, only %s", t.Name, p.Name, list(names))
+		if names := p.Names(t); !slices.Contains(names, v.Text) {
+			return fmt.Errorf("%s has no such %s, only %s", t.Name, strings.TrimSpace(p.Engine+" "+p.Name), list(names))
 		}
 	}
 	if c, ok := p.Domain.(Checker); ok {

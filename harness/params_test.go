@@ -50,6 +50,28 @@ func TestFaultCheck(t *testing.T) {
 	}
 }
 
+func TestFaultOfStoresIsForThoseOfItsEngine(t *testing.T) {
+	t.Parallel()
+	full := &Fault{Name: "dep/full", Params: []Param{{Name: "store", Of: OfStore, Engine: "redis"}}}
+	shop := &Target{Name: "shop", Links: []string{"cache", "db"}, Stores: map[string]string{"db": "postgres", "queue": "redis", "cache": "redis"}}
+	for _, tt := range []struct {
+		args Args
+		want string
+	}{
+		{Args{{"store", Text("queue")}}, ""},
+		{Args{{"store", Text("db")}}, "dep/full store=db: shop has no such redis store, only cache, queue"},
+		{nil, "dep/full needs store=, one of cache, queue"},
+	} {
+		got := ""
+		if err := full.Check(tt.args, shop); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%v: got %q, want %q", tt.args, got, tt.want)
+		}
+	}
+}
+
 func TestFaultFillAddsDefaults(t *testing.T) {
 	t.Parallel()
 	given := Args{{"after", Int(3)}, {"link", Text("db")}}

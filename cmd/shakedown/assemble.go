@@ -137,11 +137,17 @@ func (s settings) prepare(path string, env map[string]string) (plan, error) {
 			return plan{}, usagef("env %s=%s: there is nothing of that name in %s, only %s", name, rungs[name], path, strings.Join(append([]string{"bugs", "engine"}, deps...), ", "))
 		}
 	}
+	stores := map[string]string{}
+	for name, d := range file.Dependencies {
+		if d.Provide != "embedded" {
+			stores[name] = d.Engine
+		}
+	}
 	return plan{
 		file: file,
 		opts: process.Options{Name: path, Bugs: env["bugs"], Engine: env["engine"], Rungs: rungs},
 		lab: campaign.Lab{
-			Target:    &harness.Target{Name: path, Ops: file.HarnessOps(), Links: deps, Procs: append([]string{harness.Service}, deps...)},
+			Target:    &harness.Target{Name: path, Ops: file.HarnessOps(), Links: deps, Procs: append([]string{harness.Service}, deps...), Stores: stores},
 			Detectors: detect.All(),
 			Runner:    runner.Options{Fault: faults.ByName, Probes: probe.All(), Timeout: time.Duration(file.Service.Timeout)},
 		},

@@ -135,6 +135,8 @@ func (w world) Link(name string) (harness.Link, error) {
 }
 
 func (world) Proc(name string) (harness.Proc, error) { return nil, fmt.Errorf("no process %s", name) }
+
+func (world) Store(name string) (harness.Store, error) { return nil, fmt.Errorf("no store %s", name) }
 func (world) Agent(proc string) (harness.Agent, error) {
 	return nil, fmt.Errorf("no agent in %s", proc)
 }

@@ -102,6 +102,7 @@ func (w world) Proc(name string) (harness.Proc, error) {
 	return w.p, nil
 }
 func (world) Link(string) (harness.Link, error)   { return nil, errors.New("no link") }
+func (world) Store(string) (harness.Store, error) { return nil, errors.New("no store") }
 func (world) Agent(string) (harness.Agent, error) { return nil, errors.New("no agent") }
 
 func eventually(t *testing.T, p *tree, want string) {

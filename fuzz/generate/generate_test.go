@@ -306,6 +306,30 @@ func TestEveryBoundMeetsWhatFailsHoweverMuchDelays(t *testing.T) {
 	}
 }
 
+func TestAStoreIsTheDependencyOfItsName(t *testing.T) {
+	t.Parallel()
+	tg := target()
+	tg.Caps |= harness.CapStores
+	tg.Stores = map[string]string{"cache": "redis", "db": "postgres"}
+	full := &harness.Fault{Name: "dep/full", Effect: harness.EffectNotExecuted, Needs: harness.CapStores, Params: []harness.Param{{Name: "store", Of: harness.OfStore, Engine: "redis"}}}
+	s := New(Options{Target: tg, Faults: []*harness.Fault{faults()[0], full}, Seed: 1})
+	if got := s.place(s.aims.all[2]); len(s.aims.all) != 3 || got != (place{"cache", failing}) || got != s.place(s.aims.all[0]) {
+		t.Errorf("of %d aims, the third is at %v", len(s.aims.all), got)
+	}
+	drawn := map[string]int{}
+	for range 200 {
+		c, _ := s.Next()
+		for _, st := range c.Steps {
+			if st.Verb == harness.VerbInject {
+				drawn[st.Name+" "+at(st)]++
+			}
+		}
+	}
+	if drawn["dep/full cache"] == 0 || len(drawn) != 3 {
+		t.Errorf("drawn: %v", drawn)
+	}
+}
+
 func TestWhatTakesLongUnderAFaultIsMadeByTwoLanesNext(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Target: target(), Faults: faults()[:1], Seed: 5})

@@ -208,5 +208,7 @@ func (a affinity) op(rng *rand.Rand, fault harness.Step, ops []*harness.Op) *har
 	return known[rng.IntN(len(known))]
 }
 
-// at is what a fault is aimed at.
-func at(s harness.Step) string { return s.Args.Text("link") + s.Args.Text("proc") }
+// at is what a fault is aimed at. A link, a process and a store of one name are one dependency.
+func at(s harness.Step) string {
+	return s.Args.Text("link") + s.Args.Text("proc") + s.Args.Text("store")
+}

@@ -25,7 +25,7 @@ const (
 // Aim is a fault and what it is aimed at.
 type Aim struct {
 	Fault *harness.Fault
-	Args  harness.Args // of the links and processes only
+	Args  harness.Args // of the links, processes and stores only
 }
 
 // String is the fault and its aim as in a case: "net/stall link=db".

@@ -140,6 +140,8 @@ func lacks(f *harness.Fault, t *harness.Target) string {
 			return "the target has no links"
 		case p.Of == harness.OfProc && len(t.Procs) == 0:
 			return "the target has no processes"
+		case p.Of == harness.OfStore && len(p.Names(t)) == 0:
+			return "the target has no " + p.Engine + " server"
 		}
 	}
 	return "the target cannot do what they need"

@@ -98,6 +98,7 @@ func TestWhatEndsAnEpochEarlyIsCounted(t *testing.T) {
 func TestFaultsAreExpectedAndTheirFailuresCounted(t *testing.T) {
 	t.Parallel()
 	broken, procs := *harnesstest.Break, &harness.Fault{Name: "proc/break", Needs: harness.CapProcs, Params: []harness.Param{{Name: "proc", Of: harness.OfProc}}}
+	stores := &harness.Fault{Name: "dep/break", Needs: harness.CapStores, Params: []harness.Param{{Name: "store", Of: harness.OfStore, Engine: "redis"}}}
 	broken.Inject = func(ctx context.Context, w harness.World, args harness.Args, rng *rand.Rand) (harness.Injection, error) {
 		if args.Text("link") == "db" {
 			return harness.Injection{}, errors.New("no such device")
@@ -110,7 +111,7 @@ func TestFaultsAreExpectedAndTheirFailuresCounted(t *testing.T) {
 	l := lab(s.Target(), words)
 	l.Runner = runner.Options{Fault: func(string) *harness.Fault { return &broken }}
 	res, err := campaign.Run(t.Context(), campaign.Options{
-		Lab: l, Faults: []*harness.Fault{&broken, &third, procs},
+		Lab: l, Faults: []*harness.Fault{&broken, &third, procs, stores},
 		Source: &list{cases: parse(t, "a get *50\n+ net/break link=db\na get\n", "+ net/break link=db\n+ net/break link=cache\na get\n+ net/third link=cache\n")},
 	})
 	if err != nil {
@@ -125,7 +126,7 @@ func TestFaultsAreExpectedAndTheirFailuresCounted(t *testing.T) {
 	if diff := cmp.Diff(want, res.Faults); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string][]string{"the target has no processes": {"proc/break"}}, res.LeftOut); diff != "" {
+	if diff := cmp.Diff(map[string][]string{"the target has no processes": {"proc/break"}, "the target has no redis server": {"dep/break"}}, res.LeftOut); diff != "" {
 		t.Errorf("left out (-want +got):\n%s", diff)
 	}
 }

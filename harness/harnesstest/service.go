@@ -130,6 +130,10 @@ func (in *instance) Proc(name string) (harness.Proc, error) {
 	return nil, fmt.Errorf("no process %s", name)
 }
 
+func (in *instance) Store(name string) (harness.Store, error) {
+	return nil, fmt.Errorf("no store %s", name)
+}
+
 func (in *instance) Agent(string) (harness.Agent, error) { return agent{in}, nil }
 
 type agent struct{ in *instance }

@@ -125,6 +125,15 @@ func (e *environment) proc(name string) (harness.Proc, error) {
 	return moving{p, e.stores[name], e.links[name]}, nil
 }
 
+// store returns what an administrator's commands reach of a store.
+func (e *environment) store(name string, t *harness.Target) (harness.Store, error) {
+	d, ok := e.stores[name]
+	if !ok {
+		return nil, fmt.Errorf("no store is called %q; there are: %s", name, list(slices.Sorted(maps.Keys(t.Stores))))
+	}
+	return d.Store()
+}
+
 // moving is a store that may listen elsewhere once it has been restarted: the link then
 // leads there, and the service sees no difference.
 type moving struct {

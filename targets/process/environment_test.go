@@ -77,6 +77,8 @@ func (f *fake) Addr() string { return f.addr }
 
 func (f *fake) Proc() (harness.Proc, error) { return nil, errors.New("it has no process") }
 
+func (f *fake) Store() (harness.Store, error) { return nil, errors.New("a fake is no store") }
+
 func (f *fake) Reset(context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -153,6 +153,11 @@ func (i *instance) Proc(name string) (harness.Proc, error) {
 	return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(i.s.Target.Procs))
 }
 
+// Store implements harness.World.
+func (i *instance) Store(name string) (harness.Store, error) {
+	return i.env.store(name, i.s.Target)
+}
+
 // Agent implements harness.World.
 func (i *instance) Agent(name string) (harness.Agent, error) {
 	if name != harness.Service {

@@ -145,7 +145,7 @@ func interrupted(ctx context.Context, err error, what string) error {
 // describe fills in the target.
 func (s *System) describe(b built) {
 	s.Took, s.Cached = b.took, b.cached
-	t := &harness.Target{Name: s.opts.Name, Ops: s.file.HarnessOps(), Start: s.start, Env: map[string]string{}}
+	t := &harness.Target{Name: s.opts.Name, Ops: s.file.HarnessOps(), Start: s.start, Env: map[string]string{}, Stores: map[string]string{}}
 	if t.Name == "" {
 		t.Name = s.file.Dir
 	}
@@ -157,6 +157,10 @@ func (s *System) describe(b built) {
 		t.Caps |= harness.CapLinks
 		if _, err := s.env.stores[d.name].Proc(); err == nil {
 			t.Procs = append(t.Procs, d.name)
+		}
+		if _, err := s.env.stores[d.name].Store(); err == nil {
+			t.Stores[d.name] = s.file.Dependencies[d.name].Engine
+			t.Caps |= harness.CapStores
 		}
 	}
 	if s.opts.Bugs != "" {

@@ -736,8 +736,9 @@ func TestUnknownNamesAreErrors(t *testing.T) {
 	i, _ := running(t, open(t, file(t, "plain"), Options{}))
 	_, linkErr := i.Link("x")
 	_, procErr := i.Proc("x")
+	_, storeErr := i.Store("x")
 	_, agentErr := i.Agent("x")
-	for what, err := range map[string]error{"link": linkErr, "proc": procErr, "agent": agentErr} {
+	for what, err := range map[string]error{"link": linkErr, "proc": procErr, "store": storeErr, "agent": agentErr} {
 		if err == nil || !strings.Contains(err.Error(), `"x"`) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -54,6 +54,9 @@ func Surround(ctx context.Context, f *spec.File, o Options) (*Surroundings, erro
 	if len(t.Procs) > 0 {
 		t.Caps |= harness.CapProcs
 	}
+	if len(t.Stores) > 0 {
+		t.Caps |= harness.CapStores
+	}
 	return &Surroundings{Target: t, Dir: s.scratch.dir, s: s}, nil
 }
 
@@ -83,6 +86,11 @@ func (s *Surroundings) Proc(name string) (harness.Proc, error) {
 		return s.s.env.proc(name)
 	}
 	return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(s.Target.Procs))
+}
+
+// Store implements harness.World.
+func (s *Surroundings) Store(name string) (harness.Store, error) {
+	return s.s.env.store(name, s.Target)
 }
 
 // Agent implements harness.World: there is none.

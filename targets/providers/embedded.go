@@ -142,6 +142,11 @@ func (e *embedded) Addr() string { return e.port.Addr() }
 // Proc implements Dependency.
 func (e *embedded) Proc() (harness.Proc, error) { return e, nil }
 
+// Store implements Dependency: what it does of a server's states is not the true thing.
+func (e *embedded) Store() (harness.Store, error) {
+	return nil, errors.New("an embedded redis has no states of a server: use provide: local or docker")
+}
+
 // Reset implements Dependency.
 func (e *embedded) Reset(ctx context.Context) error { return e.keys.reset(ctx) }
 

@@ -251,6 +251,37 @@ func (k *keyspace) version(ctx context.Context) (v string, err error) {
 	return v, err
 }
 
+// command runs one command and returns the values of its reply.
+func (k *keyspace) command(ctx context.Context, words []string) (out []string, err error) {
+	args := make([]any, len(words))
+	for i, w := range words {
+		args[i] = w
+	}
+	err = k.with(ctx, func(ctx context.Context, c *redis.Conn) error {
+		reply, err := c.Do(ctx, args...).Result()
+		if errors.Is(err, redis.Nil) {
+			reply, err = nil, nil
+		}
+		out = flat(reply)
+		return err
+	})
+	return out, err
+}
+
+// flat returns the values of a reply, in order.
+func flat(reply any) (out []string) {
+	switch r := reply.(type) {
+	case nil:
+		return []string{""}
+	case []any:
+		for _, x := range r {
+			out = append(out, flat(x)...)
+		}
+		return out
+	}
+	return []string{fmt.Sprint(reply)}
+}
+
 // with does something on a connection of its own, made anew: a restart in between is no
 // concern then. We dial ourselves, once, because the client would dial again, and would
 // write to stderr when it fails.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
 
@@ -160,6 +161,11 @@ func mysqlBlame(path, text string, err error) error {
 type mysqlServer struct {
 	*server
 	data mysqlData
+}
+
+// Store implements Dependency: no fault is for its states.
+func (m *mysqlServer) Store() (harness.Store, error) {
+	return nil, errors.New("a mysql takes no commands")
 }
 
 // Reset implements Dependency.

@@ -173,14 +173,18 @@ func orSuperuser(name string) string {
 // pgServer is a Postgres that is ours alone.
 type pgServer struct {
 	*server
-	data pgData
+	data  pgData
+	store *store
 }
+
+func (p *pgServer) Store() (harness.Store, error) { return p.store, nil }
 
 func newPGServer(s *server, dep spec.Dependency) *pgServer {
 	d := &pgServer{server: s, data: pgData{own: true}}
 	d.data.connect = func(ctx context.Context) (*pgx.Conn, error) {
 		return pgConnect(ctx, s.Addr(), superuser, orSuperuser(dep.Database))
 	}
+	d.store = &store{command: pgCommand(d.data.connect), ours: s}
 	return d
 }
 
@@ -230,9 +234,47 @@ func pgConnect(ctx context.Context, addr, user, database string) (*pgx.Conn, err
 		return nil, err
 	}
 	cfg.User, cfg.Database, cfg.Password = user, database, ""
-	cfg.RuntimeParams = map[string]string{"application_name": "shakedown"}
+	cfg.RuntimeParams = map[string]string{"application_name": application}
 	cfg.ValidateConnect = nil
 	return pgx.ConnectConfig(ctx, cfg)
+}
+
+// application is what the harness's own sessions are called.
+const application = "shakedown"
+
+// pgCommand returns what runs statements, each on a connection of its own that a database
+// which is read only binds as little as others' locks.
+func pgCommand(connect func(context.Context) (*pgx.Conn, error)) command {
+	return func(ctx context.Context, words []string) (out []string, err error) {
+		conn, err := connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+		if _, err := conn.Exec(ctx, "SET default_transaction_read_only = off; SET lock_timeout = '"+lastWait+"'"); err != nil {
+			return nil, err
+		}
+		var args [][]byte
+		for _, w := range words[1:] {
+			args = append(args, []byte(w))
+		}
+		r := conn.PgConn().ExecParams(ctx, words[0], args, nil, nil, nil).Read()
+		for _, row := range r.Rows {
+			for _, value := range row {
+				out = append(out, string(value))
+			}
+		}
+		return out, r.Err
+	}
+}
+
+// dialPostgres returns what runs statements at a URL.
+func dialPostgres(url string) (command, error) {
+	cfg, err := pgURL(url)
+	if err != nil {
+		return nil, err
+	}
+	return pgCommand(remotePostgres{cfg: cfg}.connect), nil
 }
 
 // pgReady asks a Postgres whether it serves. A line of postmaster.pid says when that is
@@ -272,6 +314,7 @@ func pgURL(url string) (*pgx.ConnConfig, error) {
 			return nil, errors.New("url: it names several hosts: give one")
 		}
 	}
+	cfg.RuntimeParams["application_name"] = application
 	return cfg, nil
 }
 
@@ -289,6 +332,7 @@ func postgresHost(url string) (string, error) {
 // one, and the schema shakedown_snapshot is made and removed.
 type remotePostgres struct {
 	version string
+	url     string
 	cfg     *pgx.ConnConfig
 	init    string
 }
@@ -298,7 +342,7 @@ func choosePostgresURL(ctx context.Context, dep spec.Dependency, init string) (P
 	if err != nil {
 		return nil, err
 	}
-	r := remotePostgres{cfg: cfg, init: init}
+	r := remotePostgres{url: dep.URL, cfg: cfg, init: init}
 	ctx, cancel := context.WithTimeout(ctx, resetTime)
 	defer cancel()
 	conn, err := r.connect(ctx)
@@ -327,17 +371,21 @@ func (r remotePostgres) addr() string {
 
 func (r remotePostgres) Rung() string { return "url@" + r.version }
 
-func (r remotePostgres) Start(ctx context.Context, _ string, _ func(harness.Event)) (Dependency, error) {
+func (r remotePostgres) Start(ctx context.Context, dir string, _ func(harness.Event)) (Dependency, error) {
 	if err := runInit(ctx, r.connect, r.init); err != nil {
 		return nil, err
 	}
-	return &pgRemote{addr: r.addr(), data: pgData{connect: r.connect}}, nil
+	admin := &store{command: pgCommand(r.connect), journal: dir, engine: "postgres", url: r.url}
+	return &pgRemote{addr: r.addr(), data: pgData{connect: r.connect}, store: admin}, nil
 }
 
 type pgRemote struct {
-	addr string
-	data pgData
+	addr  string
+	data  pgData
+	store *store
 }
+
+func (p *pgRemote) Store() (harness.Store, error) { return p.store, nil }
 
 func (p *pgRemote) Addr() string                    { return p.addr }
 func (p *pgRemote) Reset(ctx context.Context) error { return p.data.reset(ctx) }

@@ -9,6 +9,7 @@ package providers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +35,8 @@ type Dependency interface {
 	Addr() string
 	// Proc is its process tree; an error where nothing of it can be ended or paused.
 	Proc() (harness.Proc, error)
+	// Store takes an administrator's commands; an error where it has no server of its own.
+	Store() (harness.Store, error)
 	// Reset brings its data back to what they were at the first Reset. Connections of
 	// others stay open, unless one holds up the reset within a transaction.
 	Reset(context.Context) error
@@ -45,15 +48,16 @@ type Dependency interface {
 type engine struct {
 	// choose is given a dependency that nothing is wrong with, its Provide not "".
 	choose func(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error)
-	host   func(url string) (string, error) // nil where there is no provide: url
+	host   func(url string) (string, error)  // nil where there is no provide: url
+	dial   func(url string) (command, error) // to the server at a URL; nil as host
 }
 
 // engines returns what is behind each of spec.Engines.
 func engines() map[string]engine {
 	return map[string]engine{
-		"mysql":    {chooseMySQL, nil},
-		"postgres": {choosePostgres, postgresHost},
-		"redis":    {chooseRedis, redisHost},
+		"mysql":    {chooseMySQL, nil, nil},
+		"postgres": {choosePostgres, postgresHost, dialPostgres},
+		"redis":    {chooseRedis, redisHost, dialRedis},
 	}
 }
 
@@ -90,13 +94,14 @@ func Host(dep spec.Dependency) (string, error) {
 }
 
 // Bury removes what stores hold beside their directories, when those are about to be
-// removed: dir is what they were started with by a harness that has died or is about to.
+// removed: dir is what they were started with by a harness that has died or is about to. In
+// servers that outlive it, it undoes what the journal there still holds.
 func Bury(ctx context.Context, dir string) error {
 	servers, _ := os.ReadDir(dir)
 	for _, s := range servers {
 		removeSharedMemory(filepath.Join(dir, s.Name(), dataDir))
 	}
-	return container.Bury(ctx, dir)
+	return errors.Join(undoAll(ctx, dir), container.Bury(ctx, dir))
 }
 
 // check returns the engine of a dependency and sets its Provide.

@@ -70,15 +70,19 @@ func (l localRedis) Start(ctx context.Context, dir string, emit func(harness.Eve
 
 // newRedisServer returns a dependency whose server runs and is ours alone.
 func newRedisServer(s *server) *redisServer {
-	return &redisServer{s, &keyspace{own: true, exact: true, options: func() *redis.Options {
+	keys := &keyspace{own: true, exact: true, options: func() *redis.Options {
 		return &redis.Options{Addr: s.Addr()}
-	}}}
+	}}
+	return &redisServer{s, keys, &store{command: keys.command, ours: s}}
 }
 
 type redisServer struct {
 	*server
-	keys *keyspace
+	keys  *keyspace
+	store *store
 }
+
+func (r *redisServer) Store() (harness.Store, error) { return r.store, nil }
 
 func (r *redisServer) Reset(ctx context.Context) error {
 	r.refill()
@@ -146,11 +150,22 @@ func redisURL(url string) (*redis.Options, error) {
 	return o, nil
 }
 
+// dialRedis returns what runs commands at a URL.
+func dialRedis(url string) (command, error) {
+	o, err := redisURL(url)
+	if err != nil {
+		return nil, err
+	}
+	return (&keyspace{options: func() *redis.Options { c := *o; return &c }}).command, nil
+}
+
 // remoteRedis is one database of a Redis that somebody else runs.
 type remoteRedis struct {
 	version string
 	addr    string
+	url     string
 	keys    *keyspace
+	store   *store // nil before a start
 }
 
 func chooseRedisURL(ctx context.Context, dep spec.Dependency) (Provider, error) {
@@ -158,7 +173,7 @@ func chooseRedisURL(ctx context.Context, dep spec.Dependency) (Provider, error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &remoteRedis{addr: o.Addr}
+	r := &remoteRedis{addr: o.Addr, url: dep.URL}
 	r.keys = &keyspace{exact: true, options: func() *redis.Options {
 		o, _ := redisURL(dep.URL) // it was parsed before
 		return o
@@ -175,9 +190,14 @@ func chooseRedisURL(ctx context.Context, dep spec.Dependency) (Provider, error) 
 func (r *remoteRedis) Rung() string { return "url@" + r.version }
 
 // Start takes nothing over yet: every start has a first Reset of its own.
-func (r *remoteRedis) Start(context.Context, string, func(harness.Event)) (Dependency, error) {
-	return &remoteRedis{r.version, r.addr, &keyspace{exact: true, options: r.keys.options}}, nil
+func (r *remoteRedis) Start(_ context.Context, dir string, _ func(harness.Event)) (Dependency, error) {
+	started := *r
+	started.keys = &keyspace{exact: true, options: r.keys.options}
+	started.store = &store{command: started.keys.command, journal: dir, engine: "redis", url: r.url}
+	return &started, nil
 }
+
+func (r *remoteRedis) Store() (harness.Store, error) { return r.store, nil }
 
 func (r *remoteRedis) Addr() string                    { return r.addr }
 func (r *remoteRedis) Reset(ctx context.Context) error { return r.keys.reset(ctx) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,11 +47,12 @@ type server struct {
 
 	addr atomic.Pointer[string] // where it listens
 
-	mu     sync.Mutex // guards the rest
-	now    unit       // nil while it is down
-	pauses int        // in force on now
-	dying  bool       // now was killed, and was still there when last looked at
-	ended  bool       // Stop was called
+	mu     sync.Mutex                    // guards the rest
+	now    unit                          // nil while it is down
+	pauses int                           // in force on now
+	dying  bool                          // now was killed, and was still there when last looked at
+	ended  bool                          // Stop was called
+	owed   []func(context.Context) error // to be done as soon as it is back
 }
 
 // up starts a life and waits until it serves. The caller holds mu, or is alone.
@@ -137,7 +139,7 @@ func (s *server) restart(ctx context.Context) error {
 	for {
 		err := s.up(ctx)
 		if err == nil {
-			return nil
+			return s.pay(ctx)
 		}
 		again := time.NewTimer(100 * time.Millisecond)
 		select {
@@ -176,7 +178,7 @@ func (s *server) Pause(ctx context.Context) (int, func(context.Context) error, e
 			return nil
 		}
 		_, err := c.Resume(ctx)
-		return err
+		return errors.Join(err, s.pay(ctx))
 	}, nil
 }
 
@@ -190,6 +192,41 @@ func (s *server) LimitFiles(_ context.Context, more int) (int, func(context.Cont
 	}
 	n, lift, err := c.LimitFiles(more)
 	return n, func(context.Context) error { return lift() }, err
+}
+
+// serves returns an error where the server is down or paused.
+func (s *server) serves() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.now == nil || s.dying:
+		return fmt.Errorf("%s is down", s.name)
+	case s.pauses > 0:
+		return fmt.Errorf("%s is paused", s.name)
+	}
+	return nil
+}
+
+// back does something now where the server serves, or else as soon as it is back: whoever
+// brings it back gets the error then. A server that is ended for good is past that.
+func (s *server) back(ctx context.Context, do func(context.Context) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owed = append(s.owed, do)
+	if s.now == nil || s.dying || s.pauses > 0 {
+		return nil
+	}
+	return s.pay(ctx)
+}
+
+// pay does what is owed, the latest first. The caller holds mu.
+func (s *server) pay(ctx context.Context) error {
+	var errs []error
+	for _, do := range slices.Backward(s.owed) {
+		errs = append(errs, do(ctx))
+	}
+	s.owed = nil
+	return errors.Join(errs...)
 }
 
 // Stop implements Dependency. The data are thrown away, so the server is not asked to

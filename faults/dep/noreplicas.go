@@ -1,0 +1,22 @@
+package dep
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// NoReplicas has a Redis refuse writes because too few replicas would get them.
+var NoReplicas = &harness.Fault{
+	Name:   "dep/noreplicas",
+	Doc:    "a redis that misses its replicas: it refuses writes (-NOREPLICAS) until the heal asks for none again",
+	Needs:  harness.CapStores,
+	Effect: harness.EffectNotExecuted,
+	Params: []harness.Param{on(redis)},
+	Inject: noReplicas,
+}
+
+func noReplicas(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
+	return configure(ctx, w, args, []string{"NOREPLICAS"}, []setting{{"min-replicas-max-lag", "10"}, {"min-replicas-to-write", "1"}}, harness.Change{})
+}

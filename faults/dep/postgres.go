@@ -1,0 +1,78 @@
+package dep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+const postgres = "postgres"
+
+// sessions are those of others in the database: the harness's own all have one name.
+const sessions = ` FROM pg_catalog.pg_stat_activity
+	WHERE datname = pg_catalog.current_database() AND backend_type = 'client backend'
+	AND application_name <> pg_catalog.current_setting('application_name')`
+
+// one runs a statement that answers one value.
+func one(ctx context.Context, s harness.Store, statement ...string) (string, error) {
+	got, err := s.Do(ctx, statement...)
+	if err == nil && len(got) != 1 {
+		err = fmt.Errorf("%d values, not one: %s", len(got), statement[0])
+	}
+	if err != nil {
+		return "", err
+	}
+	return got[0], nil
+}
+
+// number runs a statement that answers one number.
+func number(ctx context.Context, s harness.Store, statement ...string) (int64, error) {
+	got, err := s.Do(ctx, statement...)
+	if err != nil {
+		return 0, err
+	}
+	return count(got)
+}
+
+// terminate ends the sessions of others, and returns how many these are.
+func terminate(ctx context.Context, s harness.Store) (int64, error) {
+	return number(ctx, s, "SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid))"+sessions)
+}
+
+// needSuperuser returns an error where the harness is no superuser.
+func needSuperuser(ctx context.Context, s harness.Store) error {
+	super, err := one(ctx, s, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
+	if err == nil && super != "t" {
+		err = errors.New("the user of the url must be a superuser for this")
+	}
+	return err
+}
+
+// waitTime is how long a Postgres may take to do what it was told.
+const waitTime = 5 * time.Second
+
+// until asks for a value until it is the wanted one.
+func until(ctx context.Context, s harness.Store, want, statement string) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTime)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		got, err := one(ctx, s, statement)
+		if err == nil && got == want {
+			return nil
+		}
+		select {
+		case <-again.C:
+			continue
+		case <-ctx.Done():
+		}
+		if err == nil {
+			err = fmt.Errorf("it is %q, not %q", got, want)
+		}
+		return err
+	}
+}

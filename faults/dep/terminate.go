@@ -1,0 +1,29 @@
+package dep
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+// Terminate ends every session of a database once, as an administrator or a failover does,
+// but for the harness's own. A statement under way is rolled back, and a COMMIT may have
+// been carried out though nobody is told. New sessions are served.
+var Terminate = &harness.Fault{
+	Name:   "dep/terminate",
+	Doc:    "a postgres ends the sessions of its clients (57P01), once; there is nothing to heal",
+	Needs:  harness.CapStores,
+	Effect: harness.EffectMaybe,
+	Params: []harness.Param{on(postgres)},
+	Inject: terminateAll,
+}
+
+func terminateAll(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
+	s, err := w.Store(args.Text("store"))
+	if err != nil {
+		return harness.Injection{}, err
+	}
+	n, err := terminate(ctx, s)
+	return harness.Injection{Heal: done, Acted: func() int64 { return n }, Unit: "sessions"}, err
+}

@@ -1,0 +1,295 @@
+package providers
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/journal"
+	"github.com/shakedown-go/shakedown/targets/spec"
+)
+
+// changes are a setting of each engine, and how it is changed.
+var changes = map[string]struct {
+	dep    spec.Dependency
+	change harness.Change
+	during []string // what Read answers then
+}{
+	"redis": {
+		spec.Dependency{Engine: "redis"},
+		harness.Change{
+			Read: [][]string{{"CONFIG", "GET", "maxmemory"}, {"CONFIG", "GET", "maxmemory-policy"}},
+			Do:   [][]string{{"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}},
+			Undo: [][]string{{"CONFIG", "SET", "maxmemory-policy", "noeviction"}, {"CONFIG", "SET", "maxmemory", "0"}},
+		},
+		[]string{"maxmemory", "1", "maxmemory-policy", "allkeys-lru"},
+	},
+	"postgres": {
+		spec.Dependency{Engine: "postgres", Database: "shop", User: "shop"},
+		harness.Change{
+			Read: [][]string{{"SELECT datconnlimit, $1::text FROM pg_database WHERE datname = 'shop'", "it is"}},
+			Do:   [][]string{{"ALTER DATABASE shop CONNECTION LIMIT 3"}},
+			Undo: [][]string{{"ALTER DATABASE shop CONNECTION LIMIT -1"}},
+		},
+		[]string{"3", "it is"},
+	},
+}
+
+func admin(t *testing.T, d Dependency) harness.Store {
+	t.Helper()
+	s, err := d.Store()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// read returns what a change's Read answers.
+func read(t *testing.T, s harness.Store, c harness.Change) (out []string) {
+	t.Helper()
+	for _, words := range c.Read {
+		got, err := s.Do(t.Context(), words...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, got...)
+	}
+	return out
+}
+
+func TestChangeIsHealedAndReadBack(t *testing.T) {
+	t.Parallel()
+	for engine, tt := range changes {
+		t.Run(engine+" local", func(t *testing.T) {
+			t.Parallel()
+			need(t, engine)
+			heals(t, start(t, tt.dep, "."), tt.change, tt.during)
+		})
+		t.Run(engine+" docker", func(t *testing.T) {
+			t.Parallel()
+			heals(t, startDocker(t, tt.dep, "."), tt.change, tt.during)
+		})
+	}
+}
+
+// heals changes something again and again, and lets it be healed at all times.
+func heals(t *testing.T, d Dependency, c harness.Change, during []string) {
+	t.Helper()
+	s := admin(t, d)
+	was := read(t, s, c)
+	change := func() func(context.Context) error {
+		t.Helper()
+		heal, err := s.Change(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s, c); !slices.Equal(got, during) {
+			t.Errorf("during the change: %q, want %q", got, during)
+		}
+		return heal
+	}
+	heal := change()
+	if _, err := s.Change(t.Context(), c); err == nil || !strings.Contains(err.Error(), "another fault") {
+		t.Errorf("a second change of the same: %v", err)
+	}
+	check := func() {
+		t.Helper()
+		if err := heal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s, c); !slices.Equal(got, was) {
+			t.Errorf("after the heal: %q, was %q", got, was)
+		}
+	}
+	check()
+
+	// What is down or paused at the heal is undone when it is back.
+	p := proc(t, d)
+	for name, disturb := range map[string]func(context.Context) (int, func(context.Context) error, error){"kill": p.Kill, "pause": p.Pause} {
+		heal = change()
+		_, back, err := disturb(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Do(t.Context(), c.Read[0]...); err == nil || !strings.HasPrefix(err.Error(), "dep is ") {
+			t.Errorf("%s: a command is %v", name, err)
+		}
+		if err := heal(t.Context()); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := back(t.Context()); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := read(t, s, c); !slices.Equal(got, was) {
+			t.Errorf("after the %s: %q, was %q", name, got, was)
+		}
+	}
+	heal = change()
+	check()
+
+	// Half done is undone.
+	half := c
+	half.Do = append(slices.Clone(half.Do), []string{"NO SUCH COMMAND"})
+	if _, err := s.Change(t.Context(), half); err == nil {
+		t.Error("a change that fails: no error")
+	}
+	if got := read(t, s, c); !slices.Equal(got, was) {
+		t.Errorf("half done: %q, was %q", got, was)
+	}
+}
+
+func TestWhatIsNotUndoneIsSaid(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	d := start(t, spec.Dependency{Engine: "redis"}, ".")
+	s, c := admin(t, d), changes["redis"].change
+	c.Undo = [][]string{{"CONFIG", "SET", "maxmemory", "2"}}
+	heal, err := s.Change(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := heal(t.Context()); err == nil || !strings.Contains(err.Error(), `"2"`) || !strings.Contains(err.Error(), `"0"`) {
+		t.Errorf("the heal says %v", err)
+	}
+	heal, err = s.Change(t.Context(), harness.Change{Read: [][]string{{"PING"}}, Undo: [][]string{{"NOTHING"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, back, err := proc(t, d).Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	} else if err := heal(t.Context()); err != nil {
+		t.Fatalf("of a server that is down: %v", err)
+	} else if err := back(t.Context()); err == nil || !strings.Contains(err.Error(), "NOTHING") {
+		t.Errorf("who brings it back is told %v", err)
+	}
+}
+
+func TestOnlyServersAreStores(t *testing.T) {
+	t.Parallel()
+	d := start(t, spec.Dependency{Engine: "redis", Provide: "embedded"}, ".")
+	if s, err := d.Store(); err == nil {
+		t.Errorf("an embedded redis is %v", s)
+	}
+}
+
+// outliving starts a server and returns its URL, and a dependency that is no more than that.
+func outliving(t *testing.T, engine, dir string) (url string, host, d Dependency) {
+	t.Helper()
+	need(t, engine)
+	host = start(t, changes[engine].dep, ".")
+	url = map[string]string{"redis": "redis://" + host.Addr() + "/2", "postgres": "postgres://postgres@" + host.Addr() + "/shop?sslmode=disable"}[engine]
+	p, err := Choose(t.Context(), "dep", spec.Dependency{Engine: engine, Provide: "url", URL: url}, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err = p.Start(t.Context(), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return url, host, d
+}
+
+func TestWhatADeadRunHasChangedIsUndone(t *testing.T) {
+	t.Parallel()
+	for engine, tt := range changes {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			_, host, d := outliving(t, engine, dir)
+			s, there := admin(t, d), admin(t, host)
+			was := read(t, there, tt.change)
+			heal, err := s.Change(t.Context(), tt.change)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if notes, err := journal.Read(dir); err != nil || len(notes) != 1 {
+				t.Errorf("the journal holds %v, %v", notes, err)
+			}
+			if err := heal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if notes, err := journal.Read(dir); err != nil || len(notes) != 0 {
+				t.Errorf("after the heal, the journal holds %v, %v", notes, err)
+			}
+
+			if _, err = s.Change(t.Context(), tt.change); err != nil { // and never healed
+				t.Fatal(err)
+			}
+			if got := read(t, there, tt.change); !slices.Equal(got, tt.during) {
+				t.Errorf("during the change: %q", got)
+			}
+			for range 2 {
+				if err := Bury(t.Context(), dir); err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, there, tt.change); !slices.Equal(got, was) {
+					t.Errorf("after the burial: %q, was %q", got, was)
+				}
+			}
+			if notes, err := journal.Read(dir); err != nil || len(notes) != 0 {
+				t.Errorf("after the burial, the journal holds %v, %v", notes, err)
+			}
+		})
+	}
+}
+
+// A server that is gone, or that answers nothing, is in nobody's way for long; and what can
+// be undone is.
+func TestDeadServersDoNotHoldUpABurial(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, host, d := outliving(t, "redis", dir)
+	c := changes["redis"].change
+	was := read(t, admin(t, host), c)
+	if _, err := admin(t, d).Change(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // connections are taken, and nobody is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	for range 50 {
+		for _, n := range []journal.Note{
+			{Engine: "redis", URL: "redis://" + mute.Addr().String()},
+			{Engine: "postgres", URL: "postgres://x@" + mute.Addr().String() + "/x"},
+			{Engine: "redis", URL: "redis://" + gone.Addr().String()},
+			{Engine: "postgres", URL: "postgres://x@" + gone.Addr().String() + "/x"},
+			{Engine: "mysql", URL: "mysql://" + gone.Addr().String()},
+			{Engine: "redis", URL: "/etc/passwd"},
+		} {
+			n.Undo = [][]string{{"PING"}, {}, {"PING"}}
+			if _, err := journal.Write(dir, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err = Bury(t.Context(), dir)
+	if err == nil {
+		t.Fatal("six servers that do not answer: no error")
+	}
+	for _, want := range []string{"the redis at 127.0.0.1", "the postgres at 127.0.0.1", `the engine "mysql"`, "not a redis URL"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q:\n%v", want, err)
+		}
+	}
+	if got := read(t, admin(t, host), c); !slices.Equal(got, was) {
+		t.Errorf("the one that is there: %q, was %q", got, was)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+		t.Errorf("in the directory: %s", left)
+	}
+}
