@@ -27,8 +27,11 @@ const expiryTime = 30 * time.Second
 
 // Within gives an injection a time to live, where what it disturbs has no clock of its own, as
 // links do: it is healed when that is over, and Heal returns ErrExpired from then on. Where it
-// could not be healed then, Heal tries once more.
+// could not be healed then, Heal tries once more. A ttl of 0 is none.
 func (in Injection) Within(ttl time.Duration) Injection {
+	if ttl <= 0 {
+		return in
+	}
 	heal, ended := in.Heal, make(chan error, 1)
 	timer := time.AfterFunc(ttl, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), expiryTime)
