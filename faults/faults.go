@@ -11,11 +11,18 @@ import (
 // All returns every fault, sorted by name.
 func All() []*harness.Fault {
 	return []*harness.Fault{
+		net.AcceptHang,
 		net.Bandwidth,
 		net.Blackhole,
+		net.ConnCap,
 		net.Cut,
 		net.Down,
+		net.FIN,
+		net.Flap,
+		net.HalfClose,
 		net.Latency,
+		net.Loss,
+		net.Profile,
 		net.Refuse,
 		net.RST,
 		net.Slice,
