@@ -375,12 +375,16 @@ func TestKnownBugIsNotTheStandIn(t *testing.T) {
 func TestOpsThatFaultsActOnMeetThemFirst(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Target: target(), Faults: faults(), Seed: 5})
+	s.Faults = append(s.Faults, &harness.Fault{Name: "net/maybe", Chance: true})
 	for _, tt := range []struct {
-		ops   string
-		acted float64
-	}{{"create pay", 9}, {"create get", 0}, {"pay", 3}, {"get pay", 5}} { // all of them answer well, and in time
+		fault, ops string
+		acted      float64
+	}{
+		{"net/stop", "create pay", 9}, {"net/stop", "create get", 0}, {"net/stop", "pay", 3}, {"net/maybe", "get pay", 5},
+		{"net/maybe", "create pay", 0}, // which says nothing
+	} { // all of them answer well, and in time
 		rec := harness.Record{Case: harness.Case{Steps: []harness.Step{
-			{Verb: harness.VerbInject, Name: "net/stop", Label: "f1", Args: harness.Args{{Key: "link", Value: harness.Text("db")}}},
+			{Verb: harness.VerbInject, Name: tt.fault, Label: "f1", Args: harness.Args{{Key: "link", Value: harness.Text("db")}}},
 		}}}
 		event := func(kind harness.Kind, step int, lane, name string, value float64) {
 			rec.Events = append(rec.Events, harness.Event{Seq: uint64(len(rec.Events)) + 1, At: time.Duration(len(rec.Events)) * time.Millisecond, Kind: kind, Step: step, Lane: lane, Name: name, Value: value, Text: "bytes"})

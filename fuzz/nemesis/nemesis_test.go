@@ -3,6 +3,7 @@ package nemesis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -141,6 +142,23 @@ func TestAFaultThatCannotBeHealedEndsIt(t *testing.T) {
 		n := &Nemesis{Aims: Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[:1]}
 		if err := n.Run(t.Context()); !errors.Is(err, f.heals) || f.injected.Load() != 1 {
 			t.Errorf("%v after %d", err, f.injected.Load())
+		}
+	})
+}
+
+// A fault that has ended by itself needs no heal, and that is no failure.
+func TestAFaultThatEndsByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fault{acts: func(int64) bool { return true }, heals: fmt.Errorf("link a: %w", harness.ErrExpired)}
+		n := &Nemesis{Aims: Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[:1]}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := n.Run(ctx); err != nil || f.injected.Load() < 20 {
+			t.Errorf("%v after %d", err, f.injected.Load())
+		}
+		if acted, err := Under(t.Context(), nil, n.Aims[0], 1, func(context.Context) error { return nil }); !acted || err != nil {
+			t.Errorf("acted %v, %v", acted, err)
 		}
 	})
 }

@@ -335,6 +335,7 @@ func TestFaultThatIsNotHealedIsTheHarnesssFailure(t *testing.T) {
 		{"before a reset", "+ kill\nreset\n", false, lame, true, true},
 		{"on cancellation", "+ kill\na cancel\n", true, lame, true, true},
 		{"the service is not ready", "+ kill\na get\n", false, fmt.Errorf("%w after 10s", harness.ErrNotReady), false, false},
+		{"it has ended by itself", "+ kill\na get\n", false, fmt.Errorf("link db: %w", harness.ErrExpired), false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
