@@ -13,7 +13,7 @@ import (
 var Profile = &harness.Fault{
 	Name:   "net/profile",
 	Doc:    "be a network of a grade: round trip, jitter and loss",
-	Needs:  harness.CapLinks,
+	Needs:  harness.CapLinks | harness.CapOwnLinks,
 	Effect: harness.EffectNone,
 	Params: []harness.Param{
 		onLink,
