@@ -25,7 +25,7 @@ const (
 	CapAgent                   // the agent inside the service answers
 	CapRace                    // it was built with the race detector
 	CapOutput                  // what it prints is seen
-	CapOwnLinks                // its links are our own, and do whatever a Toxic says
+	CapNative                  // its links are our own, and do whatever a Toxic says
 )
 
 // The abilities that the description of a target gives it. What needs them is not checked

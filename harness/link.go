@@ -53,11 +53,11 @@ type Toxic struct {
 
 	// What becomes of connections.
 	Refuse bool          // new connections are refused
-	Hang   bool          // new connections are taken and then left alone until the heal, when they go on
+	Hang   bool          // new connections are accepted and then left alone until the heal, when they go on
 	Reset  bool          // connections that exist are reset now
 	Age    time.Duration // with Reset: not now, but so long after they came and the toxic did; so are new ones
 	Close  bool          // connections that exist are closed now, in good order; with a direction, the stream in that direction alone
-	Over   int64         // the four above are for connections beyond so many that are open, the oldest excepted; 0 excepts none
+	Over   int64         // Refuse, Hang, Reset and Close are only for connections beyond the oldest so many that are open; 0 is for all
 	Cut    bool          // a connection is reset after CutAfter more bytes in Dir
 	// CutAfter is counted per connection, from the moment the toxic is in force.
 	CutAfter int64

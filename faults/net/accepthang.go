@@ -16,7 +16,7 @@ import (
 var AcceptHang = &harness.Fault{
 	Name:   "net/accept_hang",
 	Doc:    "take new connections, and leave them alone until the heal",
-	Needs:  harness.CapLinks | harness.CapOwnLinks,
+	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectMaybe,
 	Chance: true,
 	Params: []harness.Param{

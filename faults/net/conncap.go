@@ -14,7 +14,7 @@ import (
 var ConnCap = &harness.Fault{
 	Name:   "net/conn_cap",
 	Doc:    "let no more than so many connections be open at once",
-	Needs:  harness.CapLinks | harness.CapOwnLinks,
+	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectMaybe,
 	Chance: true,
 	Params: []harness.Param{

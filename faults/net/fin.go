@@ -13,7 +13,7 @@ import (
 var FIN = &harness.Fault{
 	Name:   "net/fin",
 	Doc:    "close every connection that exists in good order, once",
-	Needs:  harness.CapLinks | harness.CapOwnLinks,
+	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{onLink},
 	Heals:  "there is nothing to heal",

@@ -13,7 +13,7 @@ import (
 var Flap = &harness.Fault{
 	Name:   "net/flap",
 	Doc:    "go down and come up again, periodically",
-	Needs:  harness.CapLinks | harness.CapOwnLinks,
+	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{
 		onLink,

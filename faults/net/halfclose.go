@@ -15,7 +15,7 @@ import (
 var HalfClose = &harness.Fault{
 	Name:   "net/half_close",
 	Doc:    "end one direction of every connection that exists in good order, once",
-	Needs:  harness.CapLinks | harness.CapOwnLinks,
+	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{
 		onLink,

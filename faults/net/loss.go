@@ -16,7 +16,7 @@ import (
 var Loss = &harness.Fault{
 	Name:   "net/loss",
 	Doc:    "lose segments, each of which is sent again",
-	Needs:  harness.CapLinks | harness.CapOwnLinks,
+	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectNone,
 	Chance: true,
 	Params: []harness.Param{

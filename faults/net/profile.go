@@ -13,7 +13,7 @@ import (
 var Profile = &harness.Fault{
 	Name:   "net/profile",
 	Doc:    "be a network of a grade: round trip, jitter and loss",
-	Needs:  harness.CapLinks | harness.CapOwnLinks,
+	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectNone,
 	Params: []harness.Param{
 		onLink,

@@ -133,7 +133,7 @@ func lacks(f *harness.Fault, t *harness.Target) string {
 			return "the target has no processes"
 		}
 	}
-	if f.Needs.Has(harness.CapOwnLinks) && !t.Caps.Has(harness.CapOwnLinks) {
+	if f.Needs.Has(harness.CapNative) && !t.Caps.Has(harness.CapNative) {
 		return "the engine of the links cannot do it: native can"
 	}
 	return "the target cannot do what they need"

@@ -106,7 +106,7 @@ func TestFaultsAreExpectedAndTheirFailuresCounted(t *testing.T) {
 	third := broken
 	third.Name = "net/third"
 	own := broken
-	own.Name, own.Needs = "net/own", harness.CapLinks|harness.CapOwnLinks
+	own.Name, own.Needs = "net/own", harness.CapLinks|harness.CapNative
 	s := &harnesstest.Service{Handle: quiet, Ops: ops()}
 	l := lab(s.Target(), words)
 	l.Runner = runner.Options{Fault: func(string) *harness.Fault { return &broken }}

@@ -78,6 +78,17 @@ func TestWhatHangsCanBeEnded(t *testing.T) {
 	wantReset(t, still)
 }
 
+// What is refused does not hang, and is not counted as if it did.
+func TestRefusedBeforeItHangs(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	hang := disturb(t, l, harness.Toxic{Hang: true})
+	refuse := disturb(t, l, harness.Toxic{Refuse: true})
+	linktest.Refused(t, l.Addr())
+	acted(t, refuse, 1, "connections")
+	acted(t, hang, 0, "connections")
+}
+
 // Nobody notices that the clients of connections that hang have gone, so there is a bound.
 func TestHangIsBounded(t *testing.T) {
 	t.Parallel()

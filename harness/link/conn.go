@@ -63,8 +63,8 @@ func (c *conn) rules() *rules {
 	return c.rules() // the other direction was faster
 }
 
-// serve waits until the connection does not hang, connects to the dependency, copies both ways until both directions have ended, and
-// closes both sides. Nobody else closes them.
+// serve waits until the connection does not hang, connects to the dependency, copies both ways
+// until both directions have ended, and closes both sides. Nobody else closes them.
 func (c *conn) serve() {
 	if c.waits() && c.dial() {
 		var other sync.WaitGroup
@@ -122,8 +122,8 @@ func (c *conn) dial() bool {
 	return true
 }
 
-// loses takes note that some bytes were lost. The connection is reset when the toxics are lifted:
-// by lift, or here if that has come and gone.
+// loses takes note that some bytes were lost. The connection is reset when none are lost any
+// more: by abandon, or here if that moment has come and gone.
 func (c *conn) loses() {
 	c.lost.Store(true)
 	if !c.rules().drops {

@@ -356,7 +356,11 @@ func (l *Link) admit(client *net.TCPConn, nth uint64) {
 		open = len(l.served())
 	}
 	refuse, hang := among(r.refuse, nth, open), among(r.hang, nth, open)
-	for _, t := range slices.Concat(refuse, hang) {
+	by := refuse
+	if len(refuse) == 0 {
+		by = hang
+	}
+	for _, t := range by {
 		t.acted.Add(1)
 	}
 	if len(refuse) > 0 || len(hang) > 0 && len(l.hanging) >= maxHanging {

@@ -58,8 +58,8 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("in force for %s, then not for %s: neither or both must be set", t.On, t.Off)
 	case t.On != 0 && (min(t.On, t.Off) < time.Millisecond || max(t.On, t.Off) > longest):
 		return fmt.Errorf("in force for %s, then not for %s: each must be from 1ms to %s", t.On, t.Off, longest)
-	case t.On != 0 && (t.Expire > 0 || t.Age > 0):
-		return errors.New("connections that are to be ended after a while, by a toxic that comes and goes")
+	case t.On != 0 && (t.Expire > 0 || t.Age > 0 || t.Cut):
+		return errors.New("connections that are to be ended after a while or some bytes, by a toxic that comes and goes")
 	case t.Dist > harness.Pareto:
 		return fmt.Errorf("distribution %d is not known", t.Dist)
 	case t.Dist != harness.Uniform && t.Jitter == 0:
@@ -206,7 +206,7 @@ type rules struct {
 	toxics []*toxic
 	refuse []*toxic
 	hang   []*toxic
-	counts bool    // some of these two depend on how many connections are open
+	counts bool    // how many connections are open makes a difference
 	flows  [2]flow // by direction
 	drops  bool    // in some direction
 	shared bool    // some are for a part of the connections

@@ -149,7 +149,7 @@ func (s *System) describe(b built) {
 		t.Links = append(t.Links, d.name)
 		t.Caps |= harness.CapLinks
 		if s.toxi == nil {
-			t.Caps |= harness.CapOwnLinks
+			t.Caps |= harness.CapNative
 		}
 		if _, err := s.env.stores[d.name].Proc(); err == nil {
 			t.Procs = append(t.Procs, d.name)
