@@ -29,7 +29,7 @@ func target() *harness.Target {
 func faults() []*harness.Fault {
 	link := harness.Param{Name: "link", Of: harness.OfLink}
 	return []*harness.Fault{
-		{Name: "net/stop", Effect: harness.EffectMaybe, Needs: harness.CapLinks, Params: []harness.Param{link, {Name: "delay", Default: "1s", Domain: harness.Durations(time.Millisecond, time.Second)}}},
+		{Name: "net/stop", Effect: harness.EffectMaybe, Needs: harness.CapLinks, Params: []harness.Param{link, {Name: "delay", Default: "1s", Domain: harness.Durations(time.Millisecond, time.Second)}, harness.TTL}},
 		{Name: "proc/kill", Needs: harness.CapProcs, Params: []harness.Param{{Name: "proc", Of: harness.OfProc}}},
 	}
 }
@@ -62,8 +62,11 @@ func TestCasesAreCompleteAndReadable(t *testing.T) {
 				if st.Name != f.Name {
 					t.Fatalf("%s needs what the target does not have", st.Name)
 				}
-				if err := f.Check(st.Args, tg); err != nil {
+				if err := f.CheckStep(st, tg); err != nil {
 					t.Fatalf("%v\n%s", err, c)
+				}
+				if _, set := st.Args.Get(harness.TTL.Name); set {
+					t.Fatalf("the time to live is not the source's to set\n%s", c)
 				}
 				aimed[st.Args.Text("link")]++
 			}

@@ -27,9 +27,12 @@ type fault struct {
 func (f *fault) as(name string, of harness.Of) *harness.Fault {
 	return &harness.Fault{
 		Name: name, Needs: harness.CapLinks,
-		Params: []harness.Param{{Name: "link", Of: of}, {Name: "d", Default: "1s", Domain: harness.Durations(time.Second, time.Minute)}},
+		Params: []harness.Param{{Name: "link", Of: of}, {Name: "d", Default: "1s", Domain: harness.Durations(time.Second, time.Minute)}, harness.TTL},
 		Inject: func(_ context.Context, _ harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
 			n := f.injected.Add(1)
+			if args.Text("ttl") != harness.TTL.Default {
+				return harness.Injection{}, fmt.Errorf("a time to live of %s", args.Text("ttl"))
+			}
 			if args.Text("link") == "bad" {
 				return harness.Injection{}, errors.New("not now")
 			}

@@ -220,7 +220,7 @@ func TestHalfClosedThatLostBytesIsReset(t *testing.T) {
 	})
 	inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Close: true})
 	came := l.Traffic().Down
-	eventually(t, "what comes is lost", func() bool { return l.Traffic().Down > came+64<<20 })
+	eventually(t, "what comes is lost", func() bool { return l.Traffic().Down > came+(16<<20) })
 	if _, err := ended(c); err != nil { // what had been passed on, and the end
 		t.Errorf("got %v, want the end", err)
 	}
