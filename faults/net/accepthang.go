@@ -7,15 +7,15 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-// AcceptHang takes every new connection on a link and then neither reads nor writes: a server
-// that has stopped to accept, as far as its callers can tell. It is what can be had of lost
-// SYNs without privileges; the connect itself succeeds. Connections that exist live on, unless
-// they are reset first. At the heal those that hang go on: what was sent on them meanwhile is
-// executed then, whether or not somebody still waits for it. A service that keeps its
-// connections may never ask for a new one: then the fault has no effect.
+// AcceptHang accepts every new connection on a link and then neither reads nor writes: a server
+// that has stopped to accept, as far as its callers can tell. Lost SYNs look much the same, but
+// that the connect itself succeeds here. Connections that exist live on, unless they are reset
+// first. At the heal those that hang go on: what was sent on them meanwhile is executed then,
+// whether or not somebody still waits for it. A service that keeps its connections may never ask
+// for a new one: then the fault has no effect.
 var AcceptHang = &harness.Fault{
 	Name:   "net/accept_hang",
-	Doc:    "take new connections, and leave them alone until the heal",
+	Doc:    "accept new connections, and leave them alone until the heal",
 	Needs:  harness.CapLinks | harness.CapNative,
 	Effect: harness.EffectMaybe,
 	Chance: true,

@@ -9,10 +9,10 @@ import (
 )
 
 // Loss is packet loss as TCP lets it be felt: of all segments some are lost, with what was sent
-// behind them waiting, until they are sent again after the retransmission timeout. That doubles
-// each time the same segment is lost, up to 3.2 s, as in RFC 6298. No byte is ever lost. Which
-// segments are lost depends on the seed, the connection, the direction and the segment alone.
-// In little traffic none may be: then the fault has no effect.
+// behind them waiting, until they are sent again after the retransmission timeout. That doubles,
+// as in RFC 6298, each time the same segment is lost, here up to 3.2 s. No byte is ever lost.
+// Which segments are lost depends on the seed, the connection, the direction and the segment
+// alone. In little traffic none may be: then the fault has no effect.
 var Loss = &harness.Fault{
 	Name:   "net/loss",
 	Doc:    "lose segments, each of which is sent again",
