@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -14,7 +15,86 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-var update = flag.Bool("update", false, "write the table of docs/faults.md")
+var update = flag.Bool("update", false, "write the tables of docs/faults.md")
+
+var page = filepath.Join("..", "docs", "faults.md")
+
+// section returns what stands in the page between two lines, and around them.
+func section(t *testing.T, begin, end string) (before, between, after string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begun := strings.Cut(string(text), begin)
+	between, after, ended := strings.Cut(rest, end)
+	if !begun || !ended {
+		t.Fatalf("%s has no place for the table", page)
+	}
+	return before, between, after
+}
+
+func write(t *testing.T, text string) {
+	t.Helper()
+	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The list of all faults stands between these lines.
+const (
+	listBegin = "<!-- The list is written by: go test ./faults -run Page -update -->\n"
+	listEnd   = "<!-- End of the list. -->\n"
+)
+
+// TestPage compares what faults say of themselves with the list of docs/faults.md. It is not
+// parallel: with -update the table is written after it.
+func TestPage(t *testing.T) {
+	before, list, after := section(t, listBegin, listEnd)
+	got := "| fault | effect | parameters | at the heal | counts |\n| --- | --- | --- | --- | --- |\n"
+	for _, f := range faults.All() {
+		var params []string
+		for _, p := range f.Params {
+			if p.Name == harness.TTL.Name {
+				params = append(params, "`ttl`")
+			} else {
+				params = append(params, param(p))
+			}
+		}
+		heals := cmp.Or(f.Heals, "what it did is undone")
+		got += fmt.Sprintf("| `%s`: %s | %s | %s | %s | %s |\n", f.Name, f.Doc, f.Effect, strings.Join(params, "<br>"), heals, f.Unit)
+	}
+	got += "\n" + param(harness.TTL) + "\n"
+	switch {
+	case *update:
+		write(t, before+listBegin+got+listEnd+after)
+	case got != list:
+		t.Errorf("%s lists other faults; write it with: go test ./faults -run Page -update\ngot\n%s", page, got)
+	}
+}
+
+// param is a parameter of a fault as the list shows it.
+func param(p harness.Param) string {
+	var about []string
+	if p.Default != "" {
+		about = append(about, "default "+p.Default)
+	}
+	for _, d := range []harness.Domain{p.Domain, p.Given} {
+		if values, ok := d.(fmt.Stringer); ok {
+			about = append(about, values.String())
+		}
+	}
+	if p.Domain == nil && p.Given != nil {
+		about = append(about, "left alone by the search")
+	}
+	if p.Optional {
+		about = append(about, "optional")
+	}
+	if len(about) == 0 {
+		return fmt.Sprintf("`%s` %s", p.Name, p.Doc)
+	}
+	return fmt.Sprintf("`%s` %s (%s)", p.Name, p.Doc, strings.Join(about, "; "))
+}
 
 // The table stands between these lines.
 const (
@@ -29,6 +109,7 @@ var rows = []struct {
 	last  bool // with requests behind which the server closes the connection
 }{
 	{fault: "net/latency", args: []string{"delay", "30ms"}},
+	{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms", "dist", "normal"}},
 	{fault: "net/bandwidth", args: []string{"rate", "1"}},
 	{fault: "net/bandwidth", args: []string{"rate", "0"}},
 	{fault: "net/slice", args: []string{"size", "1"}},
@@ -46,6 +127,16 @@ var rows = []struct {
 	{fault: "net/refuse"},
 	{fault: "net/refuse", args: []string{"existing", "false"}},
 	{fault: "net/down"},
+	{fault: "net/fin"},
+	{fault: "net/half_close", args: []string{"dir", "up"}},
+	{fault: "net/half_close", args: []string{"dir", "down"}},
+	{fault: "net/flap", args: []string{"down", "5s"}},
+	{fault: "net/conn_cap"},
+	{fault: "net/conn_cap", args: []string{"over", "hang"}},
+	{fault: "net/accept_hang"},
+	{fault: "net/accept_hang", args: []string{"existing", "true"}},
+	{fault: "net/loss", args: []string{"p", "0.5", "rto", "20ms", "dir", "both"}},
+	{fault: "net/profile"},
 }
 
 // TestTable plays every fault of links on both engines and compares what was seen with the
@@ -53,16 +144,7 @@ var rows = []struct {
 // so three times is wrong.
 func TestTable(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join("..", "docs", "faults.md")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begun := strings.Cut(string(text), tableBegin)
-	table, after, ended := strings.Cut(rest, tableEnd)
-	if !begun || !ended {
-		t.Fatalf("%s has no place for the table", file)
-	}
+	before, table, after := section(t, tableBegin, tableEnd)
 	want := strings.Split(table, "\n")
 	lines := slices.Concat([]string{
 		"| fault | engine | busy connection | idle connection | new connection | executed | counts |",
@@ -107,9 +189,7 @@ func TestTable(t *testing.T) {
 	got := strings.Join(lines, "\n") + "\n"
 	switch {
 	case *update:
-		if err := os.WriteFile(file, []byte(before+tableBegin+got+tableEnd+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		write(t, before+tableBegin+got+tableEnd+after)
 	case got != table && !t.Failed():
 		t.Errorf("the table has other rows, or another order; write it with -update\ngot\n%s", got)
 	}

@@ -73,14 +73,19 @@ func (d oneOf) Simpler(v Value) iter.Seq[Value] {
 }
 
 func (d oneOf) Check(text string) error {
+	if slices.ContainsFunc(d, func(v Value) bool { return v.Text == text }) {
+		return nil
+	}
+	return fmt.Errorf("expected one of %s", d)
+}
+
+// String lists the values.
+func (d oneOf) String() string {
 	words := make([]string, len(d))
 	for i, v := range d {
-		if v.Text == text {
-			return nil
-		}
 		words[i] = word(v.Text)
 	}
-	return fmt.Errorf("expected one of %s", strings.Join(words, ", "))
+	return strings.Join(words, ", ")
 }
 
 // Durations is the domain of the durations from lo to hi, as texts such as "80ms". Draws
@@ -146,10 +151,13 @@ func (d durations) Check(text string) error {
 	case err != nil:
 		return errors.New("expected a duration, such as 80ms")
 	case got < d.lo || got > d.hi:
-		return fmt.Errorf("it must be from %s to %s", d.lo, d.hi)
+		return fmt.Errorf("it must be %s", d)
 	}
 	return nil
 }
+
+// String says which durations are in the domain.
+func (d durations) String() string { return fmt.Sprintf("from %s to %s", d.lo, d.hi) }
 
 // value rounds n to two digits within the domain.
 func (d durations) value(n time.Duration) Value {
@@ -263,9 +271,75 @@ func (d ints) Check(text string) error {
 	case err != nil && !errors.Is(err, strconv.ErrRange):
 		return errors.New("expected a whole number")
 	case err != nil || n < d.lo || n > d.hi:
-		return fmt.Errorf("it must be from %d to %d", d.lo, d.hi)
+		return fmt.Errorf("it must be %s", d)
 	}
 	return nil
+}
+
+// String says which numbers are in the domain.
+func (d ints) String() string { return fmt.Sprintf("from %d to %d", d.lo, d.hi) }
+
+// Fractions is the domain of the numbers from lo to hi that need not be whole, as texts such as
+// 0.01. Draws have two digits and are spread over the orders of magnitude, where lo is above
+// zero, and mutations stay within.
+func Fractions(lo, hi float64) Domain { return fractions{lo, hi} }
+
+type fractions struct{ lo, hi float64 }
+
+func (d fractions) Draw(r *rand.Rand) Value {
+	from := d.lo
+	if from <= 0 {
+		from = d.hi / 1000 // what is smaller is as good as nothing
+	}
+	if r.IntN(16) == 0 {
+		return d.value(d.lo)
+	}
+	return d.value(from * math.Pow(d.hi/from, r.Float64()))
+}
+
+func (d fractions) Mutate(r *rand.Rand, v Value) Value {
+	was, err := strconv.ParseFloat(v.Text, 64)
+	if err != nil {
+		return d.Draw(r)
+	}
+	near := []float64{d.lo, d.hi, was / 2, was * 2, was - was/8, was + was/8}
+	return d.value(near[r.IntN(len(near))])
+}
+
+func (d fractions) Simpler(v Value) iter.Seq[Value] {
+	was, err := strconv.ParseFloat(v.Text, 64)
+	return func(yield func(Value) bool) {
+		if err != nil || d.Check(v.Text) != nil {
+			yield(d.value(d.lo))
+			return
+		}
+		for _, part := range []float64{0, 0.5} {
+			got := d.value(d.lo + part*(was-d.lo))
+			if n, _ := strconv.ParseFloat(got.Text, 64); n < was && !yield(got) {
+				return
+			}
+		}
+	}
+}
+
+func (d fractions) Check(text string) error {
+	got, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil:
+		return errors.New("expected a number, such as 0.01")
+	case !(got >= d.lo && got <= d.hi):
+		return fmt.Errorf("it must be %s", d)
+	}
+	return nil
+}
+
+// String says which numbers are in the domain.
+func (d fractions) String() string { return fmt.Sprintf("from %g to %g", d.lo, d.hi) }
+
+// value rounds n to two digits within the domain.
+func (d fractions) value(n float64) Value {
+	n, _ = strconv.ParseFloat(strconv.FormatFloat(n, 'g', 2, 64), 64)
+	return Text(strconv.FormatFloat(min(max(n, d.lo), d.hi), 'g', -1, 64))
 }
 
 // Strings is the domain of free text of lo to hi characters: mostly short words, now and

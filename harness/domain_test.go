@@ -36,6 +36,9 @@ func domains(t testing.TB) map[string]Domain {
 		"negative ints":      Ints(-10, -5),
 		"all ints":           Ints(math.MinInt64, math.MaxInt64),
 		"one int":            Ints(7, 7),
+		"fractions":          Fractions(0.001, 0.5),
+		"fractions from 0":   Fractions(0, 1),
+		"odd fractions":      Fractions(0.1234, 0.1239),
 		"strings":            Strings(0, 20),
 		"long strings":       Strings(5, 100_000),
 		"no strings":         Strings(0, 0),
@@ -99,7 +102,7 @@ func TestMutationsAreWellFormedAndVaried(t *testing.T) {
 				d.Mutate(r, Text(""))
 				d.Mutate(r, Ref("o1.id"))
 			}
-			if name != "const" && name != "one duration" && name != "odd duration" && len(seen) < 5 {
+			if name != "const" && name != "one duration" && name != "odd duration" && name != "odd fractions" && len(seen) < 5 {
 				t.Fatalf("only %v", seen)
 			}
 		})

@@ -27,6 +27,7 @@ const (
 	CapRace                    // it was built with the race detector
 	CapOutput                  // what it prints is seen
 	CapStores                  // servers of its dependencies take an administrator's commands
+	CapNative                  // its links are our own, and do whatever a Toxic says
 )
 
 // The abilities that the description of a target gives it. What needs them is not checked
@@ -87,7 +88,8 @@ type Param struct {
 	Name, Doc string
 	Default   string   // in case text; "" for none
 	Optional  bool     // a case may leave it out, though it has no default
-	Domain    Domain   // draws, mutates and simplifies values; nil where From or Of says it all
+	Domain    Domain   // draws, mutates and simplifies values; nil where From, Of or Given says it all
+	Given     Domain   // in place of Domain: what a case may say, and sources leave at its default
 	From      []string // where the value comes from: "create_order.id" is the field id of that op's reply
 	Of        Of       // the value names a link, a process or a store of the target
 	Engine    string   // with OfStore, the engine of the stores that it can name
@@ -210,7 +212,9 @@ type Fault struct {
 	Needs     Caps
 	Effect    Effect
 	Params    []Param
-	Chance    bool // it waits for something that a target may never do: a campaign can pass without its effect
+	Chance    bool   // it waits for something that a target may never do: a campaign can pass without its effect
+	Heals     string // what the heal does, in a few words; "" undoes all that the fault did
+	Unit      string // what Injection.Acted counts
 	// Inject puts the fault in force. An error that is ErrNotHere says that it cannot be had
 	// where it is aimed at, ever.
 	Inject func(ctx context.Context, w World, args Args, rng *rand.Rand) (Injection, error)
@@ -218,8 +222,8 @@ type Fault struct {
 
 // Injection is a fault in force.
 type Injection struct {
-	// Heal ends the fault. It is called exactly once. An error other than ErrNotReady says
-	// that the harness could not end it.
+	// Heal ends the fault. It is called exactly once. An error other than ErrNotReady and
+	// ErrExpired says that the harness could not end it.
 	Heal func(context.Context) error
 	// Acted counts what the fault has touched so far, in Unit: the proof that it took
 	// effect. It may be called after Heal, and 0 then means that the fault did nothing.

@@ -27,11 +27,21 @@ type Link interface {
 // in force at once; their delays add up, and the strongest of the rest wins. A link whose
 // engine cannot do what a toxic says refuses it.
 type Toxic struct {
-	Dir    Dir
-	Share  float64       // of the connections, drawn once for each by Seed; 0 is all of them
+	// For whom, and when.
+	Dir   Dir
+	Share float64       // of the connections, drawn once for each by Seed; 0 is all of them
+	Seed  uint64        // of all that is left to chance
+	TTL   time.Duration // the link itself lifts it after so long; 0 is never
+	On    time.Duration // with Off: it is in force for so long, then not for Off, and so on by the link's clock
+	Off   time.Duration // 0 with On: it is in force all the time
+
+	// What becomes of bytes, and of the ends of streams.
 	Delay  time.Duration // every chunk is passed on so much later
-	Jitter time.Duration // give or take so much, uniformly, order kept
-	Seed   uint64        // of the jitter, of what varies, and of the share
+	Jitter time.Duration // give or take so much, as Dist says, order kept
+	Dist   Dist
+	Loss   float64       // so many of all segments of SegmentSize bytes are lost and sent again after RTO, which doubles each time; no byte is lost
+	RTO    time.Duration // with Loss
+	Corr   float64       // with Loss: how likely the fate of a segment is that of the one before, and not drawn anew
 	Rate   int64         // so many thousand bytes a second pass, per connection and direction; 0 bounds nothing
 	Slice  int64         // bytes pass in pieces of so many at most; 0 slices nothing
 	Vary   int64         // a piece has up to so many bytes less or more, drawn by Seed; less than Slice
@@ -40,14 +50,32 @@ type Toxic struct {
 	Hold   bool          // bytes are held, and delivered on the same connection after the heal
 	Drop   bool          // bytes are lost; a connection that lost some is closed at the heal
 	Expire time.Duration // with Drop: a connection on which nothing came for so long is closed; 0 closes none
+
+	// What becomes of connections.
 	Refuse bool          // new connections are refused
+	Hang   bool          // new connections are accepted and then left alone until the heal, when they go on
 	Reset  bool          // connections that exist are reset now
 	Age    time.Duration // with Reset: not now, but so long after they came and the toxic did; so are new ones
-	Close  bool          // connections that exist are closed now, in good order
+	Close  bool          // connections that exist are closed now, in good order; with a direction, the stream in that direction alone
+	Over   int64         // Refuse, Hang, Reset and Close are only for connections beyond the oldest so many that are open; 0 is for all
 	Cut    bool          // a connection is reset after CutAfter more bytes in Dir
 	// CutAfter is counted per connection, from the moment the toxic is in force.
 	CutAfter int64
 }
+
+// SegmentSize is how many bytes a segment has that is lost, but for the last of what is written
+// at once: the payload of a full Ethernet frame with TCP timestamps.
+const SegmentSize = 1448
+
+// Dist is how a jitter is distributed.
+type Dist uint8
+
+// The distributions.
+const (
+	Uniform Dist = iota // within the jitter
+	Normal              // with the jitter as standard deviation
+	Pareto              // as well, with a heavy tail
+)
 
 // LinkStats are the counters of a link since it was started.
 type LinkStats struct {

@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Check says what is wrong with the arguments of a fault on a target: a parameter that
@@ -31,6 +33,19 @@ func (f *Fault) Check(args Args, t *Target) error {
 	return nil
 }
 
+// CheckStep is Check for a step that injects f, with its trigger. It cannot be healed after
+// its time to live.
+func (f *Fault) CheckStep(s Step, t *Target) error {
+	if err := errors.Join(f.Check(s.Args, t), s.When.Check(t)); err != nil {
+		return err
+	}
+	ttl, err := time.ParseDuration(f.Fill(s.Args).Text(TTL.Name))
+	if err == nil && s.For > ttl { // an error: it has none
+		return fmt.Errorf("%s for=%s: it ends by itself after ttl=%s, its time to live, which can be set, up to %s", f.Name, s.For, ttl, MaxTTL)
+	}
+	return nil
+}
+
 // Fill returns args with the defaults of the parameters that are not given. Values become
 // texts, as in a case file, where the arguments of a fault are words.
 func (f *Fault) Fill(args Args) Args {
@@ -52,8 +67,10 @@ func (p Param) check(v Value, t *Target) error {
 			return fmt.Errorf("%s has no such %s, only %s", t.Name, strings.TrimSpace(p.Engine+" "+p.Name), list(names))
 		}
 	}
-	if c, ok := p.Domain.(Checker); ok {
-		return c.Check(v.Text)
+	for _, d := range []Domain{p.Domain, p.Given} {
+		if c, ok := d.(Checker); ok {
+			return c.Check(v.Text)
+		}
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ var sluggish = &Fault{Name: "net/sluggish", Params: []Param{
 	{Name: "mode", Doc: "how it is done", Domain: OneOf(Text("soft"), Text("hard mode"))},
 	{Name: "delay", Default: "80ms", Domain: Durations(time.Millisecond, time.Minute)},
 	{Name: "after", Optional: true, Domain: Ints(0, 100)},
+	{Name: "p", Optional: true, Domain: Fractions(0, 0.5)},
+	{Name: "life", Optional: true, Given: Durations(time.Second, time.Minute)},
 }}
 
 func TestFaultCheck(t *testing.T) {
@@ -27,7 +29,7 @@ func TestFaultCheck(t *testing.T) {
 		{good, shop, ""},
 		{good.Set("delay", Text("1m")).Set("after", Text("100")), shop, ""},
 		{good.Set("after", Int(3)), shop, ""},
-		{good.Set("dellay", Text("1s")), shop, "net/sluggish has no parameter dellay, only link, mode, delay, after"},
+		{good.Set("dellay", Text("1s")), shop, "net/sluggish has no parameter dellay, only link, mode, delay, after, p, life"},
 		{good.Without("link"), shop, "net/sluggish needs link=, one of cache, db"},
 		{good.Without("mode"), shop, "net/sluggish needs mode=, how it is done"},
 		{good.Set("link", Text("dbb")), shop, "net/sluggish link=dbb: shop has no such link, only cache, db"},
@@ -37,6 +39,10 @@ func TestFaultCheck(t *testing.T) {
 		{good.Set("delay", Text("2m")), shop, "net/sluggish delay=2m: it must be from 1ms to 1m0s"},
 		{good.Set("after", Text("many")), shop, "net/sluggish after=many: expected a whole number"},
 		{good.Set("after", Text("101")), shop, "net/sluggish after=101: it must be from 0 to 100"},
+		{good.Set("p", Text("0.25")).Set("life", Text("1m")), shop, ""},
+		{good.Set("p", Text("1%")), shop, "net/sluggish p=1%: expected a number, such as 0.01"},
+		{good.Set("p", Text("NaN")), shop, "net/sluggish p=NaN: it must be from 0 to 0.5"},
+		{good.Set("life", Text("1h")), shop, "net/sluggish life=1h: it must be from 1s to 1m0s"},
 		{good.Set("after", Text("99999999999999999999")), shop, "net/sluggish after=99999999999999999999: it must be from 0 to 100"},
 	}
 	for _, tt := range tests {

@@ -143,6 +143,12 @@ func (a Args) Without(key string) Args {
 	return out
 }
 
+// Float returns a key's value as a number; zero where there is none.
+func (a Args) Float(key string) float64 {
+	n, _ := strconv.ParseFloat(a.Text(key), 64)
+	return n
+}
+
 // Duration returns a key's value as a duration; zero where there is none.
 func (a Args) Duration(key string) time.Duration {
 	d, _ := time.ParseDuration(a.Text(key))

@@ -122,7 +122,7 @@ func (b *Bench) World() harness.World { return world{b} }
 
 // Target describes the bench, to check arguments against.
 func (b *Bench) Target() *harness.Target {
-	return &harness.Target{Name: "bench", Caps: harness.CapLinks, Links: []string{"dep"}}
+	return &harness.Target{Name: "bench", Caps: harness.CapLinks | harness.CapNative, Links: []string{"dep"}}
 }
 
 type world struct{ *Bench }

@@ -19,7 +19,10 @@ var Bandwidth = &harness.Fault{
 		onLink,
 		direction("down", "up", "both"),
 		{Name: "rate", Doc: "kB per second, for each connection; 0 holds all", Default: "10", Domain: harness.Ints(0, 1000)},
+		harness.TTL,
 	},
+	Heals:  "what waits is passed on",
+	Unit:   "bytes",
 	Inject: bandwidth,
 }
 

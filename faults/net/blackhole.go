@@ -14,7 +14,9 @@ var Blackhole = &harness.Fault{
 	Doc:    "lose all bytes, and reset the connections that lost some at the heal",
 	Needs:  harness.CapLinks,
 	Effect: harness.EffectMaybe,
-	Params: []harness.Param{onLink, direction("both", "down", "up")},
+	Params: []harness.Param{onLink, direction("both", "down", "up"), harness.TTL},
+	Heals:  "connections that lost bytes are reset",
+	Unit:   "bytes",
 	Inject: blackhole,
 }
 

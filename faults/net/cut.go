@@ -17,8 +17,11 @@ var Cut = &harness.Fault{
 	Params: []harness.Param{
 		onLink,
 		direction("down", "up", "both"),
-		{Name: "after", Doc: "bytes that still pass, per connection and direction", Default: "0", Domain: harness.Ints(0, 1<<20)},
+		{Name: "after", Doc: "bytes that still pass, per connection and direction", Default: "0", Domain: harness.Ints(0, 1<<16)},
+		harness.TTL,
 	},
+	Heals:  "what was not cut yet goes on",
+	Unit:   "connections",
 	Inject: cut,
 }
 

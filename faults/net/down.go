@@ -14,7 +14,9 @@ var Down = &harness.Fault{
 	Doc:    "close the connections that exist, and refuse new ones",
 	Needs:  harness.CapLinks,
 	Effect: harness.EffectMaybe,
-	Params: []harness.Param{onLink},
+	Params: []harness.Param{onLink, harness.TTL},
+	Heals:  "new connections are served again",
+	Unit:   "connections",
 	Inject: down,
 }
 

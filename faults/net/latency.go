@@ -19,15 +19,20 @@ var Latency = &harness.Fault{
 		onLink,
 		direction("down", "up", "both"),
 		{Name: "delay", Doc: "how long", Default: "100ms", Domain: harness.Durations(time.Millisecond, 5*time.Second)},
-		{Name: "jitter", Doc: "give or take so much, uniformly; bytes stay in order", Default: "0s", Domain: harness.Durations(0, 5*time.Second)},
+		{Name: "jitter", Doc: "give or take so much; bytes stay in order", Default: "0s", Domain: harness.Durations(0, 5*time.Second)},
+		{Name: "dist", Doc: "how the jitter is distributed: of the last two, it is the standard deviation", Default: "uniform",
+			Given: harness.OneOf(harness.Text("uniform"), harness.Text("normal"), harness.Text("pareto"))},
+		harness.TTL,
 	},
+	Heals:  "what waits is passed on",
+	Unit:   "bytes",
 	Inject: latency,
 }
 
 func latency(ctx context.Context, w harness.World, args harness.Args, rng *rand.Rand) (harness.Injection, error) {
-	return disturb(ctx, w, args, harness.Toxic{
-		Delay:  args.Duration("delay"),
-		Jitter: args.Duration("jitter"),
-		Seed:   rng.Uint64(),
-	})
+	t := harness.Toxic{Delay: args.Duration("delay"), Jitter: args.Duration("jitter"), Seed: rng.Uint64()}
+	if t.Jitter > 0 {
+		t.Dist = map[string]harness.Dist{"normal": harness.Normal, "pareto": harness.Pareto}[args.Text("dist")]
+	}
+	return disturb(ctx, w, args, t)
 }

@@ -4,6 +4,7 @@ package net
 
 import (
 	"context"
+	"slices"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -12,16 +13,25 @@ import (
 var onLink = harness.Param{Name: "link", Doc: "the link to disturb", Of: harness.OfLink}
 
 // direction returns the parameter dir, with the default first.
-func direction(first, second, third string) harness.Param {
-	return harness.Param{
-		Name:    "dir",
-		Doc:     "which bytes: up to the dependency, down to the service, or both",
-		Default: first,
-		Domain:  harness.OneOf(harness.Text(first), harness.Text(second), harness.Text(third)),
+func direction(dirs ...string) harness.Param {
+	var values []harness.Value
+	for _, d := range dirs {
+		values = append(values, harness.Text(d))
 	}
+	doc := "which direction: up to the dependency, or down to the service"
+	if slices.Contains(dirs, "both") {
+		doc = "which bytes: up to the dependency, down to the service, or both"
+	}
+	return harness.Param{Name: "dir", Doc: doc, Default: dirs[0], Domain: harness.OneOf(values...)}
 }
 
-// disturb puts a toxic on the link that args name, in the direction that they name.
+// choice returns a parameter that is true or false.
+func choice(name, doc, standard string) harness.Param {
+	return harness.Param{Name: name, Doc: doc + ": true or false", Default: standard, Domain: harness.OneOf(harness.Text("true"), harness.Text("false"))}
+}
+
+// disturb puts a toxic on the link that args name, in the direction and with the time to live
+// that they name.
 func disturb(ctx context.Context, w harness.World, args harness.Args, t harness.Toxic) (harness.Injection, error) {
 	l, err := w.Link(args.Text("link"))
 	if err != nil {
@@ -33,5 +43,6 @@ func disturb(ctx context.Context, w harness.World, args harness.Args, t harness.
 	case "down":
 		t.Dir = harness.Down
 	}
+	t.TTL = args.Duration(harness.TTL.Name)
 	return l.Disturb(ctx, t)
 }

@@ -17,8 +17,11 @@ var Refuse = &harness.Fault{
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{
 		onLink,
-		{Name: "existing", Doc: "reset connections that exist, too: true or false", Default: "true", Domain: harness.OneOf(harness.Text("true"), harness.Text("false"))},
+		choice("existing", "reset connections that exist, too", "true"),
+		harness.TTL,
 	},
+	Heals:  "new connections are served again",
+	Unit:   "connections",
 	Inject: refuse,
 }
 

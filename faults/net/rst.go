@@ -14,6 +14,8 @@ var RST = &harness.Fault{
 	Needs:  harness.CapLinks,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{onLink},
+	Heals:  "there is nothing to heal",
+	Unit:   "connections",
 	Inject: rst,
 }
 

@@ -21,7 +21,10 @@ var Slice = &harness.Fault{
 		// The shortest replies are of four or five bytes.
 		{Name: "size", Doc: "bytes of a piece at most", Default: "4", Domain: harness.Ints(1, 1<<12)},
 		{Name: "gap", Doc: "between two pieces", Default: "200us", Domain: harness.Durations(0, 20*time.Millisecond)},
+		harness.TTL,
 	},
+	Heals:  "what waits is passed on",
+	Unit:   "bytes",
 	Inject: slice,
 }
 

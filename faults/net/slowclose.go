@@ -21,7 +21,10 @@ var SlowClose = &harness.Fault{
 		onLink,
 		direction("down", "up", "both"),
 		{Name: "delay", Doc: "how long", Default: "500ms", Domain: harness.Durations(time.Millisecond, 5*time.Second)},
+		harness.TTL,
 	},
+	Heals:  "ends that wait are passed on",
+	Unit:   "connections",
 	Inject: slowClose,
 }
 

@@ -14,7 +14,9 @@ var Stall = &harness.Fault{
 	Doc:    "hold all bytes until the heal, then deliver them",
 	Needs:  harness.CapLinks,
 	Effect: harness.EffectMaybe,
-	Params: []harness.Param{onLink, direction("both", "down", "up")},
+	Params: []harness.Param{onLink, direction("both", "down", "up"), harness.TTL},
+	Heals:  "all that was held is delivered on the same connections",
+	Unit:   "bytes",
 	Inject: stall,
 }
 

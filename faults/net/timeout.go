@@ -20,7 +20,10 @@ var Timeout = &harness.Fault{
 		onLink,
 		direction("down", "up", "both"),
 		{Name: "after", Doc: "nothing came for so long", Default: "100ms", Domain: harness.Durations(time.Millisecond, 5*time.Second)},
+		harness.TTL,
 	},
+	Heals:  "connections that lost bytes and are still open are reset",
+	Unit:   "bytes and connections",
 	Inject: timeout,
 }
 

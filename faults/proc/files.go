@@ -20,7 +20,10 @@ var Files = &harness.Fault{
 	Params: []harness.Param{
 		onProc,
 		{Name: "more", Doc: "files that each process can still open", Default: "0", Domain: harness.Ints(0, 64)},
+		harness.TTL,
 	},
+	Heals:  "it can open as many as before",
+	Unit:   unit,
 	Inject: files,
 }
 
@@ -33,5 +36,5 @@ func files(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand
 	if err != nil {
 		return harness.Injection{}, fmt.Errorf("limit the files of %s: %w", args.Text("proc"), err)
 	}
-	return injection(n, lift), nil
+	return injection(n, lift).Within(args.Duration(harness.TTL.Name)), nil
 }

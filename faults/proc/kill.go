@@ -13,7 +13,9 @@ var Kill = &harness.Fault{
 	Doc:    "end a process as a crash does; the heal starts it again",
 	Needs:  harness.CapProcs,
 	Effect: harness.EffectMaybe,
-	Params: []harness.Param{onProc},
+	Params: []harness.Param{onProc, harness.TTL},
+	Heals:  "it is started again",
+	Unit:   unit,
 	Inject: kill,
 }
 
@@ -22,5 +24,5 @@ func kill(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand)
 	if err != nil {
 		return harness.Injection{}, err
 	}
-	return injection(n, start), nil
+	return injection(n, start).Within(args.Duration(harness.TTL.Name)), nil
 }

@@ -15,7 +15,9 @@ var Pause = &harness.Fault{
 	Doc:    "stop a process; the heal lets it go on",
 	Needs:  harness.CapProcs,
 	Effect: harness.EffectMaybe,
-	Params: []harness.Param{onProc},
+	Params: []harness.Param{onProc, harness.TTL},
+	Heals:  "it goes on, and does what it was asked meanwhile",
+	Unit:   unit,
 	Inject: pause,
 }
 
@@ -28,5 +30,5 @@ func pause(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand
 	if err != nil {
 		return harness.Injection{}, fmt.Errorf("pause %s: %w", args.Text("proc"), err)
 	}
-	return injection(n, resume), nil
+	return injection(n, resume).Within(args.Duration(harness.TTL.Name)), nil
 }

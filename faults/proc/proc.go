@@ -12,12 +12,15 @@ import (
 // onProc is the parameter that all faults of this package have.
 var onProc = harness.Param{Name: "proc", Doc: "the process to disturb, with all its children", Of: harness.OfProc}
 
+// unit is what all faults of this package count.
+const unit = "processes"
+
 // injection is a fault in force on n processes.
 func injection(n int, heal func(context.Context) error) harness.Injection {
 	return harness.Injection{
 		Heal:  heal,
 		Acted: func() int64 { return int64(n) },
-		Unit:  "processes",
+		Unit:  unit,
 	}
 }
 

@@ -93,7 +93,7 @@ func (p *tree) states() string {
 
 var errNotReady = errors.New("it is not ready")
 
-type world struct{ p *tree }
+type world struct{ p harness.Proc }
 
 func (w world) Proc(name string) (harness.Proc, error) {
 	if name != "db" {
@@ -274,6 +274,60 @@ func TestWhatWasEndedIsStartedByTheHeal(t *testing.T) {
 			if !errors.Is(err, errNotReady) {
 				eventually(t, p, "SS")
 			}
+		})
+	}
+}
+
+// watched tells when what its faults have done is undone.
+type watched struct {
+	*tree
+	healed chan struct{}
+}
+
+func (w watched) undo(n int, heal func(context.Context) error, err error) (int, func(context.Context) error, error) {
+	return n, func(ctx context.Context) error {
+		defer close(w.healed)
+		return heal(ctx)
+	}, err
+}
+
+func (w watched) Kill(ctx context.Context) (int, func(context.Context) error, error) {
+	return w.undo(w.tree.Kill(ctx))
+}
+
+func (w watched) Pause(ctx context.Context) (int, func(context.Context) error, error) {
+	return w.undo(w.tree.Pause(ctx))
+}
+
+// A process that nobody lets go on, or starts again, is not left as it is for good.
+func TestTimeToLive(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("process states are read from /proc")
+	}
+	for _, f := range []*harness.Fault{proc.Kill, proc.Pause} {
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			p := watched{&tree{}, make(chan struct{})}
+			if err := p.start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			args := f.Fill(harness.Args{{Key: "proc", Value: harness.Text("db")}, {Key: "ttl", Value: harness.Text("100ms")}})
+			inj, err := f.Inject(t.Context(), world{p}, args, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-p.healed:
+			case <-time.After(10 * time.Second):
+				t.Error("it is still in force")
+			}
+			if err := inj.Heal(t.Context()); !errors.Is(err, harness.ErrExpired) {
+				t.Errorf("the heal says %v, want %v", err, harness.ErrExpired)
+			}
+			eventually(t, p.tree, "SS")
+			p.signal(syscall.SIGKILL)
+			p.cmd.Wait()
 		})
 	}
 }

@@ -17,6 +17,8 @@ var Restart = &harness.Fault{
 	Needs:  harness.CapProcs,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{onProc},
+	Heals:  "there is nothing to heal",
+	Unit:   unit,
 	Inject: restart,
 }
 

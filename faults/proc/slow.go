@@ -23,7 +23,10 @@ var Slow = &harness.Fault{
 	Params: []harness.Param{
 		onProc,
 		{Name: "share", Doc: "of the time that it runs, in percent", Default: "20", Domain: harness.Ints(1, 90)},
+		harness.TTL,
 	},
+	Heals:  "it runs all the time",
+	Unit:   "pauses",
 	Inject: slow,
 }
 
@@ -68,7 +71,7 @@ func slow(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand)
 		},
 		Acted: stops.Load,
 		Unit:  "pauses",
-	}, nil
+	}.Within(args.Duration(harness.TTL.Name)), nil
 }
 
 // alternate lets what is stopped run for a while and stops it again, by turns, until ctx ends:

@@ -29,7 +29,7 @@ func target() *harness.Target {
 func faults() []*harness.Fault {
 	link := harness.Param{Name: "link", Of: harness.OfLink}
 	return []*harness.Fault{
-		{Name: "net/stop", Effect: harness.EffectMaybe, Needs: harness.CapLinks, Params: []harness.Param{link, {Name: "delay", Default: "1s", Domain: harness.Durations(time.Millisecond, time.Second)}}},
+		{Name: "net/stop", Effect: harness.EffectMaybe, Needs: harness.CapLinks, Params: []harness.Param{link, {Name: "delay", Default: "1s", Domain: harness.Durations(time.Millisecond, time.Second)}, harness.TTL}},
 		{Name: "proc/kill", Needs: harness.CapProcs, Params: []harness.Param{{Name: "proc", Of: harness.OfProc}}},
 	}
 }
@@ -62,8 +62,11 @@ func TestCasesAreCompleteAndReadable(t *testing.T) {
 				if st.Name != f.Name {
 					t.Fatalf("%s needs what the target does not have", st.Name)
 				}
-				if err := f.Check(st.Args, tg); err != nil {
+				if err := f.CheckStep(st, tg); err != nil {
 					t.Fatalf("%v\n%s", err, c)
+				}
+				if _, set := st.Args.Get(harness.TTL.Name); set {
+					t.Fatalf("the time to live is not the source's to set\n%s", c)
 				}
 				aimed[st.Args.Text("link")]++
 			}
@@ -399,12 +402,16 @@ func TestKnownBugIsNotTheStandIn(t *testing.T) {
 func TestOpsThatFaultsActOnMeetThemFirst(t *testing.T) {
 	t.Parallel()
 	s := New(Options{Target: target(), Faults: faults(), Seed: 5})
+	s.Faults = append(s.Faults, &harness.Fault{Name: "net/maybe", Chance: true})
 	for _, tt := range []struct {
-		ops   string
-		acted float64
-	}{{"create pay", 9}, {"create get", 0}, {"pay", 3}, {"get pay", 5}} { // all of them answer well, and in time
+		fault, ops string
+		acted      float64
+	}{
+		{"net/stop", "create pay", 9}, {"net/stop", "create get", 0}, {"net/stop", "pay", 3}, {"net/maybe", "get pay", 5},
+		{"net/maybe", "create pay", 0}, // which says nothing
+	} { // all of them answer well, and in time
 		rec := harness.Record{Case: harness.Case{Steps: []harness.Step{
-			{Verb: harness.VerbInject, Name: "net/stop", Label: "f1", Args: harness.Args{{Key: "link", Value: harness.Text("db")}}},
+			{Verb: harness.VerbInject, Name: tt.fault, Label: "f1", Args: harness.Args{{Key: "link", Value: harness.Text("db")}}},
 		}}}
 		event := func(kind harness.Kind, step int, lane, name string, value float64) {
 			rec.Events = append(rec.Events, harness.Event{Seq: uint64(len(rec.Events)) + 1, At: time.Duration(len(rec.Events)) * time.Millisecond, Kind: kind, Step: step, Lane: lane, Name: name, Value: value, Text: "bytes"})

@@ -37,7 +37,7 @@ func (s *Source) observe(rec *harness.Record) {
 	type force struct {
 		fault         harness.Step
 		from, to      time.Duration
-		counts, acted bool            // it counts bytes; there were some
+		counts, acted bool            // what it counts of bytes tells; there were some
 		ops           map[string]bool // called while it was in force
 	}
 	var forces []force
@@ -55,7 +55,8 @@ func (s *Source) observe(rec *harness.Record) {
 		case e.Kind == harness.Acted:
 			for i := range slices.Backward(forces) {
 				if f := &forces[i]; f.fault.Label == e.Lane {
-					f.counts, f.acted = strings.HasPrefix(e.Text, "bytes"), e.Value > 0
+					f.acted = e.Value > 0
+					f.counts = strings.HasPrefix(e.Text, "bytes") && (f.acted || !s.chance(f.fault.Name))
 					break
 				}
 			}
@@ -100,6 +101,11 @@ func (s *Source) observe(rec *harness.Record) {
 			}
 		}
 	}
+}
+
+// chance reports whether a fault may find nothing to act on, whatever is called.
+func (s *Source) chance(fault string) bool {
+	return slices.ContainsFunc(s.Faults, func(f *harness.Fault) bool { return f.Name == fault && f.Chance })
 }
 
 // tolls knows, by fault and what it is aimed at, how long calls take that feel it.
@@ -160,7 +166,8 @@ func key(s harness.Step) string {
 
 // affinity knows which ops meet what is wrong with a link or a process: a fault that nothing
 // meets proves nothing. What a caller sees does not tell: many a service answers well without
-// its cache. A fault on a link that counts bytes does, in all cases in which an op is called.
+// its cache. A fault on a link that counts bytes does, in all cases in which an op is called,
+// unless it was chance that it did nothing.
 type affinity map[pair]felt
 
 // pair is an op and the link or process that a fault was aimed at.

@@ -220,11 +220,14 @@ func Under(ctx context.Context, w harness.World, a Aim, seed uint64, do func(con
 	}
 }
 
-// heal ends a fault, whether or not ctx has ended.
+// heal ends a fault, whether or not ctx has ended, unless it has ended by itself.
 func heal(ctx context.Context, inj harness.Injection) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTime)
 	defer cancel()
-	return inj.Heal(ctx)
+	if err := inj.Heal(ctx); !errors.Is(err, harness.ErrExpired) {
+		return err
+	}
+	return nil
 }
 
 func span(rng *rand.Rand, lo, hi time.Duration) time.Duration {

@@ -3,6 +3,7 @@ package nemesis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -26,9 +27,12 @@ type fault struct {
 func (f *fault) as(name string, of harness.Of) *harness.Fault {
 	return &harness.Fault{
 		Name: name, Needs: harness.CapLinks,
-		Params: []harness.Param{{Name: "link", Of: of}, {Name: "d", Default: "1s", Domain: harness.Durations(time.Second, time.Minute)}},
+		Params: []harness.Param{{Name: "link", Of: of}, {Name: "d", Default: "1s", Domain: harness.Durations(time.Second, time.Minute)}, harness.TTL},
 		Inject: func(_ context.Context, _ harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
 			n := f.injected.Add(1)
+			if args.Text("ttl") != harness.TTL.Default {
+				return harness.Injection{}, fmt.Errorf("a time to live of %s", args.Text("ttl"))
+			}
 			if args.Text("link") == "bad" {
 				return harness.Injection{}, errors.New("not now")
 			}
@@ -141,6 +145,23 @@ func TestAFaultThatCannotBeHealedEndsIt(t *testing.T) {
 		n := &Nemesis{Aims: Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[:1]}
 		if err := n.Run(t.Context()); !errors.Is(err, f.heals) || f.injected.Load() != 1 {
 			t.Errorf("%v after %d", err, f.injected.Load())
+		}
+	})
+}
+
+// A fault that has ended by itself needs no heal, and that is no failure.
+func TestAFaultThatEndsByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fault{acts: func(int64) bool { return true }, heals: fmt.Errorf("link a: %w", harness.ErrExpired)}
+		n := &Nemesis{Aims: Aims([]*harness.Fault{f.as("net/x", harness.OfLink)}, target())[:1]}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := n.Run(ctx); err != nil || f.injected.Load() < 20 {
+			t.Errorf("%v after %d", err, f.injected.Load())
+		}
+		if acted, err := Under(t.Context(), nil, n.Aims[0], 1, func(context.Context) error { return nil }); !acted || err != nil {
+			t.Errorf("acted %v, %v", acted, err)
 		}
 	})
 }

@@ -447,7 +447,7 @@ func (l *Lab) Check(c harness.Case) error {
 			if f := l.Runner.Fault(s.Name); f == nil {
 				err = fmt.Errorf("no fault is called %s; see: shakedown list faults", s.Name)
 			} else {
-				err = errors.Join(f.Check(s.Args, l.Target), s.When.Check(l.Target))
+				err = f.CheckStep(s, l.Target)
 			}
 		}
 		if err != nil {

@@ -144,6 +144,9 @@ func lacks(f *harness.Fault, t *harness.Target) string {
 			return "the target has no " + p.Engine + " server"
 		}
 	}
+	if f.Needs.Has(harness.CapNative) && !t.Caps.Has(harness.CapNative) {
+		return "the engine of the links cannot do it: native can"
+	}
 	return "the target cannot do what they need"
 }
 

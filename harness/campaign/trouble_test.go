@@ -107,11 +107,13 @@ func TestFaultsAreExpectedAndTheirFailuresCounted(t *testing.T) {
 	}
 	third := broken
 	third.Name = "net/third"
+	own := broken
+	own.Name, own.Needs = "net/own", harness.CapLinks|harness.CapNative
 	s := &harnesstest.Service{Handle: quiet, Ops: ops()}
 	l := lab(s.Target(), words)
 	l.Runner = runner.Options{Fault: func(string) *harness.Fault { return &broken }}
 	res, err := campaign.Run(t.Context(), campaign.Options{
-		Lab: l, Faults: []*harness.Fault{&broken, &third, procs, stores},
+		Lab: l, Faults: []*harness.Fault{&broken, &third, procs, stores, &own},
 		Source: &list{cases: parse(t, "a get *50\n+ net/break link=db\na get\n", "+ net/break link=db\n+ net/break link=cache\na get\n+ net/third link=cache\n")},
 	})
 	if err != nil {
@@ -126,7 +128,11 @@ func TestFaultsAreExpectedAndTheirFailuresCounted(t *testing.T) {
 	if diff := cmp.Diff(want, res.Faults); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string][]string{"the target has no processes": {"proc/break"}, "the target has no redis server": {"dep/break"}}, res.LeftOut); diff != "" {
+	if diff := cmp.Diff(map[string][]string{
+		"the target has no processes":                      {"proc/break"},
+		"the target has no redis server":                   {"dep/break"},
+		"the engine of the links cannot do it: native can": {"net/own"},
+	}, res.LeftOut); diff != "" {
 		t.Errorf("left out (-want +got):\n%s", diff)
 	}
 }

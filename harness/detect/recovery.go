@@ -32,8 +32,8 @@ func recovers(rec *harness.Record) harness.Judgement {
 			disturbed, elsewhere = false, false
 		case harness.Acted:
 			disturbed = disturbed || e.Value > 0
-		case harness.Heal: // a service that is not ready is brought back, at least
-			elsewhere = elsewhere || e.Text != "" && e.Args.Text("ready") != "false"
+		case harness.Heal:
+			elsewhere = elsewhere || e.Text != "" && e.Args.Text("unready") == "" && e.Args.Text("expired") == ""
 		case harness.Stuck, harness.Exit:
 			elsewhere = elsewhere || e.Args.Text("expected") != "true"
 		}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
 )
 
 // dialTimeout bounds how long a new connection waits for the dependency.
@@ -22,6 +24,8 @@ type conn struct {
 	lost   atomic.Bool           // some of its bytes were dropped
 	first  atomic.Int32          // one more than the direction that its peer ended first; 0 for neither yet
 	drawn  atomic.Pointer[rules] // those that are for this connection; see rules
+	hangs  bool                  // nothing is done with it; guarded by the link's mu
+	free   chan struct{}         // closed when it does not hang, or no longer
 	ctx    context.Context       // done when the connection is aborted or closed
 	cancel context.CancelFunc
 
@@ -33,7 +37,7 @@ type conn struct {
 
 func newConn(l *Link, client *net.TCPConn, id uint64) *conn {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &conn{link: l, id: id, client: client, born: time.Now(), ctx: ctx, cancel: cancel}
+	c := &conn{link: l, id: id, client: client, born: time.Now(), free: make(chan struct{}), ctx: ctx, cancel: cancel}
 	for dir := range c.pipes {
 		c.pipes[dir].init(c, dir)
 	}
@@ -59,17 +63,17 @@ func (c *conn) rules() *rules {
 	return c.rules() // the other direction was faster
 }
 
-// serve connects to the dependency, copies both ways until both directions have ended, and
-// closes both sides. Nobody else closes them.
+// serve waits until the connection does not hang, connects to the dependency, copies both ways
+// until both directions have ended, and closes both sides. Nobody else closes them.
 func (c *conn) serve() {
-	if c.dial() {
+	if c.waits() && c.dial() {
 		var other sync.WaitGroup
 		other.Go(c.pipes[down].run)
 		c.pipes[up].run()
 		other.Wait()
 	}
 	c.mu.Lock()
-	rst := !c.orderly && (c.aborted || !c.pipes[up].finished || !c.pipes[down].finished)
+	rst := !c.orderly && (c.aborted || !c.pipes[up].finished.Load() || !c.pipes[down].finished.Load())
 	c.aborted = true
 	c.mu.Unlock() // whoever aborts must not wait for the kernel
 	c.cancel()
@@ -81,6 +85,16 @@ func (c *conn) serve() {
 		default:
 			s.Close()
 		}
+	}
+}
+
+// waits reports whether the connection does not hang any more, when that or its end has come.
+func (c *conn) waits() bool {
+	select {
+	case <-c.free:
+		return true
+	case <-c.ctx.Done():
+		return false
 	}
 }
 
@@ -102,13 +116,63 @@ func (c *conn) dial() bool {
 	c.server = server
 	c.pipes[up].src, c.pipes[up].dst = c.client, server
 	c.pipes[down].src, c.pipes[down].dst = server, c.client
+	if c.pipes[up].finished.Load() {
+		server.CloseWrite() // it was half closed before there was a server
+	}
 	return true
+}
+
+// loses takes note that some bytes were lost. The connection is reset when none are lost any
+// more: by abandon, or here if that moment has come and gone.
+func (c *conn) loses() {
+	c.lost.Store(true)
+	if !c.rules().drops {
+		c.abort(nil)
+	}
 }
 
 // ends takes note that the stream in a direction was ended by who sends it.
 func (c *conn) ends(dir int) {
 	c.pipes[dir].ended.Store(true)
 	c.first.CompareAndSwap(0, int32(dir)+1)
+}
+
+// meet does to the connection what a toxic does at once to those that exist.
+func (c *conn) meet(x *toxic) {
+	switch {
+	case !x.hits(c.id):
+	case x.Close && x.Dir == harness.Up:
+		c.finish(x, up)
+	case x.Close && x.Dir == harness.Down:
+		c.finish(x, down)
+	default:
+		c.stop(x, x.Close)
+	}
+}
+
+// finish ends the stream in one direction in good order, behind what has been passed on, and
+// counts that for a toxic if it was still open. What comes in that direction from now on is lost.
+func (c *conn) finish(by *toxic, dir int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.aborted || !c.pipes[dir].finished.CompareAndSwap(false, true) {
+		return
+	}
+	by.acted.Add(1)
+	to := c.client
+	if dir == up {
+		to = c.server
+	}
+	if to != nil {
+		to.CloseWrite() // an error says that it is gone: it has been told
+	}
+}
+
+// stopped reports whether the connection has been ended.
+func (c *conn) stopped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.aborted
 }
 
 // abort ends the connection with a reset to both sides, as stop does.

@@ -17,9 +17,11 @@
 // its connect or at its first read. If the listening socket were closed, the kernel would
 // refuse them, but nobody can count what the kernel refuses, and a fault that cannot show
 // that it acted proves nothing; besides, somebody else could take the port before the heal.
+// So do new connections hang: they are accepted, and nothing more is done with them.
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,12 +46,13 @@ type Link struct {
 	accepted, open atomic.Int64
 	passed         [2]atomic.Int64 // bytes, by direction
 
-	mu     sync.Mutex // guards what follows; held only for as long as the processor needs
-	toxics []*toxic
-	last   uint64 // id of the newest toxic
-	conns  map[*conn]struct{}
-	gone   Traffic // of connections that have ended
-	closed bool
+	mu      sync.Mutex // guards what follows; held only for as long as the processor needs
+	toxics  []*toxic
+	last    uint64 // id of the newest toxic
+	conns   map[*conn]struct{}
+	hanging []*conn // those of them that hang, the oldest first
+	gone    Traffic // of connections that have ended
+	closed  bool
 }
 
 var _ harness.Link = (*Link)(nil)
@@ -99,7 +102,10 @@ func (l *Link) Stats() harness.LinkStats {
 // dropped is not held, what is held is not delayed further and not counted by a cut; bytes
 // pass at the lowest rate, in the smallest pieces and with the longest gap. A toxic counts
 // the bytes that it delayed, slowed down, sliced, held or lost, the lost end of a stream as
-// one, the ends that it delayed, and the connections that it reset, closed or refused.
+// one, of segments that are sent again their bytes, the ends that it delayed, and the
+// connections that it reset, closed, half closed, refused or let hang.
+//
+// A toxic whose time to live is over is lifted as by Heal, which is a harness.ErrExpired then.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
 	if err := errors.Join(ctx.Err(), check(t)); err != nil {
 		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)
@@ -112,18 +118,15 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	l.last++
 	x := &toxic{Toxic: t, id: l.last, since: time.Now(), done: make(chan struct{})}
 	l.publish(append(slices.Clone(l.toxics), x))
-	if t.Reset && t.Age == 0 || t.Close {
-		for c := range l.conns {
-			if x.hits(c.id) {
-				c.stop(x, !t.Reset)
-			}
-		}
-	}
-	if t.Expire > 0 || t.Age > 0 {
-		l.running.Go(func() { l.expire(x) })
+	l.strike(x)
+	if t.TTL > 0 || t.On > 0 || t.Expire > 0 || t.Age > 0 {
+		l.running.Go(func() { l.watch(x) })
 	}
 	heal := func(context.Context) error {
-		l.lift(func(have *toxic) bool { return have == x })
+		l.lift(x.is)
+		if x.expired.Load() {
+			return fmt.Errorf("link %s: %w", l.name, harness.ErrExpired)
+		}
 		return nil
 	}
 	return harness.Injection{Heal: heal, Acted: x.acted.Load, Unit: x.unit()}, nil
@@ -136,18 +139,79 @@ func (l *Link) Reset() error {
 	return nil
 }
 
-// expire ends connections when their time has come, until the toxic is no longer in force.
-func (l *Link) expire(x *toxic) {
-	timer := time.NewTimer(least(x.Expire, x.Age))
-	defer timer.Stop()
+// strike ends what a toxic ends at once. The caller holds l.mu.
+func (l *Link) strike(x *toxic) {
+	if !x.Close && !(x.Reset && x.Age == 0) {
+		return
+	}
+	if x.Over > 0 {
+		served := l.served()
+		for _, c := range served[min(x.Over, int64(len(served))):] {
+			c.meet(x)
+		}
+		return
+	}
+	for c := range l.conns {
+		c.meet(x)
+	}
+}
+
+// served returns the connections that are open and do not hang, the oldest first. The caller
+// holds l.mu.
+func (l *Link) served() []*conn {
+	var out []*conn
+	for c := range l.conns {
+		if !c.hangs && !c.stopped() {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *conn) int { return cmp.Compare(a.id, b.id) })
+	return out
+}
+
+// watch does what a toxic does by the clock, until it is lifted.
+func (l *Link) watch(x *toxic) {
+	var over, turn, due <-chan time.Time
+	if x.TTL > 0 {
+		over = time.After(x.TTL)
+	}
+	if x.On > 0 {
+		turn = time.After(x.On)
+	}
+	if x.Expire > 0 || x.Age > 0 {
+		due = time.After(least(x.Expire, x.Age))
+	}
 	for {
 		select {
 		case <-x.done:
 			return
-		case <-timer.C:
+		case <-over:
+			x.expired.Store(true)
+			l.lift(x.is)
+			return
+		case <-turn:
+			turn = time.After(l.turn(x))
+		case <-due:
+			due = time.After(l.expireNow(x))
 		}
-		timer.Reset(l.expireNow(x))
 	}
+}
+
+// turn suspends a toxic, or puts it in force again, and returns for how long.
+func (l *Link) turn(x *toxic) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Contains(l.toxics, x) { // it was lifted meanwhile
+		return x.On
+	}
+	x.off = !x.off
+	l.publish(l.toxics)
+	if x.off {
+		l.abandon()
+		return x.Off
+	}
+	l.strike(x)
+	return x.On
 }
 
 // expireNow ends what is due and returns when to look again: it closes connections on which
@@ -197,6 +261,12 @@ func (l *Link) lift(match func(*toxic) bool) {
 		t.end()
 		return true
 	}))
+	l.abandon()
+}
+
+// abandon resets the connections that have lost bytes, where none are lost any more. The
+// caller holds l.mu.
+func (l *Link) abandon() {
 	for c := range l.conns {
 		if c.lost.Load() && !c.rules().drops {
 			c.abort(nil)
@@ -204,16 +274,33 @@ func (l *Link) lift(match func(*toxic) bool) {
 	}
 }
 
-// publish puts toxics in force, and only these, and wakes whoever waits under the old
-// rules. The caller holds l.mu.
+// publish puts toxics in force, and only these, but for those that are suspended, and wakes
+// whoever waits under the old rules. The caller holds l.mu.
 func (l *Link) publish(toxics []*toxic) {
 	l.toxics = toxics
-	l.rules.Store(newRules(toxics))
+	l.rules.Store(newRules(slices.DeleteFunc(slices.Clone(toxics), func(t *toxic) bool { return t.off })))
 	for c := range l.conns {
 		for i := range c.pipes {
 			signal(c.pipes[i].wake)
 		}
 	}
+	l.release()
+}
+
+// release lets those go on that hang no longer. The caller holds l.mu.
+func (l *Link) release() {
+	if len(l.hanging) == 0 {
+		return
+	}
+	r, open := l.rules.Load(), len(l.served())
+	l.hanging = slices.DeleteFunc(l.hanging, func(c *conn) bool {
+		c.hangs = len(among(r.hang, c.id, open)) > 0
+		if !c.hangs {
+			close(c.free)
+			open++
+		}
+		return !c.hangs
+	})
 }
 
 // Close ends the link and resets its connections. It may be called twice.
@@ -251,8 +338,12 @@ func (l *Link) accept() {
 	}
 }
 
-// admit starts to serve a connection, or refuses it. That is decided under mu: a toxic that
-// ends connections finds it, or it finds the toxic.
+// maxHanging bounds how many connections hang: nobody is told that their clients have gone, and
+// further ones are reset.
+const maxHanging = 1 << 10
+
+// admit starts to serve a connection, lets it hang, or refuses it. That is decided under mu: a
+// toxic that ends connections finds it, or it finds the toxic.
 func (l *Link) admit(client *net.TCPConn, nth uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -260,11 +351,29 @@ func (l *Link) admit(client *net.TCPConn, nth uint64) {
 		reset(client)
 		return
 	}
-	if l.rules.Load().refuses(client, nth) {
+	r, open := l.rules.Load(), 0
+	if r.counts {
+		open = len(l.served())
+	}
+	refuse, hang := among(r.refuse, nth, open), among(r.hang, nth, open)
+	by := refuse
+	if len(refuse) == 0 {
+		by = hang
+	}
+	for _, t := range by {
+		t.acted.Add(1)
+	}
+	if len(refuse) > 0 || len(hang) > 0 && len(l.hanging) >= maxHanging {
+		reset(client)
 		return
 	}
 	l.accepted.Add(1)
 	c := newConn(l, client, nth)
+	if c.hangs = len(hang) > 0; c.hangs {
+		l.hanging = append(l.hanging, c)
+	} else {
+		close(c.free)
+	}
 	l.conns[c] = struct{}{}
 	l.open.Add(1)
 	l.running.Go(func() {
@@ -272,8 +381,10 @@ func (l *Link) admit(client *net.TCPConn, nth uint64) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.conns, c)
+		l.hanging = slices.DeleteFunc(l.hanging, func(x *conn) bool { return x == c })
 		l.gone.add(c)
 		l.open.Add(-1)
+		l.release()
 	})
 }
 

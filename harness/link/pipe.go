@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
 )
 
 const (
@@ -32,7 +34,7 @@ type pipe struct {
 	room     chan struct{} // the queue has become shorter
 	draining atomic.Bool   // the queue's goroutine runs; changed only under mu
 	drains   sync.WaitGroup
-	finished bool             // the end of the stream has been passed on in good order
+	finished atomic.Bool      // the end of the stream has been passed on in good order: nothing more can be
 	endLost  bool             // the end of the stream was dropped
 	cut      map[*toxic]int64 // bytes passed on under each toxic that cuts
 	paid     time.Time        // the rate has been kept up to here
@@ -45,6 +47,7 @@ type pipe struct {
 	queue  []chunk
 	queued int    // bytes of the queue, with overhead
 	count  uint64 // chunks queued so far
+	sent   uint64 // ... and the segments that they came in
 	broken bool   // dst takes nothing more
 }
 
@@ -54,6 +57,8 @@ type chunk struct {
 	end     error // io.EOF where the sender has closed its side
 	at      time.Time
 	n       uint64 // ordinal in its direction
+	size    int    // how many bytes there were
+	segment uint64 // ordinal of the first segment
 	touched uint64 // id of the newest toxic that has counted it
 }
 
@@ -104,7 +109,7 @@ func (p *pipe) take(b []byte, end error) bool {
 
 // enqueue appends a copy of what was read to the queue, when it has room.
 func (p *pipe) enqueue(b []byte, end error) bool {
-	c := chunk{bytes: slices.Clone(b), end: end, at: time.Now()}
+	c := chunk{bytes: slices.Clone(b), end: end, at: time.Now(), size: len(b)}
 	p.mu.Lock()
 	for p.queued >= maxQueued && !p.broken {
 		p.mu.Unlock()
@@ -120,8 +125,9 @@ func (p *pipe) enqueue(b []byte, end error) bool {
 		return false
 	}
 	p.count++
-	c.n = p.count
-	p.flow().touch(&c) // under mu: drain touches what is queued when the rules change
+	c.n, c.segment = p.count, p.sent
+	p.sent += uint64(len(b)+harness.SegmentSize-1) / harness.SegmentSize
+	p.flow().touch(p, &c) // under mu: drain touches what is queued when the rules change
 	p.queue = append(p.queue, c)
 	p.queued += len(b) + overhead
 	if !p.draining.Load() {
@@ -201,7 +207,7 @@ func (p *pipe) head(last *flow) (f *flow, c chunk, some bool) {
 	defer p.mu.Unlock()
 	if f = p.flow(); f != last {
 		for i := range p.queue {
-			f.touch(&p.queue[i])
+			f.touch(p, &p.queue[i])
 		}
 		maps.DeleteFunc(p.cut, func(t *toxic, _ int64) bool { return !slices.Contains(f.cuts, t) })
 	}
@@ -237,12 +243,16 @@ func (p *pipe) pop(n int, failed error) {
 func (p *pipe) pass(f *flow, b []byte, end error) error {
 	switch {
 	case end == io.EOF:
-		p.finished = true
-		p.dst.CloseWrite() // an error says that dst is gone: it has been told
+		if p.finished.CompareAndSwap(false, true) {
+			p.dst.CloseWrite() // an error says that dst is gone: it has been told
+		}
 		return nil
 	case end != nil:
 		p.conn.abort(nil)
 		return end
+	case p.finished.Load():
+		p.conn.loses()
+		return nil
 	case len(f.cuts) > 0:
 		return p.passCut(f, b)
 	}
@@ -275,11 +285,14 @@ func (p *pipe) passCut(f *flow, b []byte) error {
 func (p *pipe) write(b []byte) error {
 	n, err := p.dst.Write(b)
 	p.conn.link.passed[p.dir].Add(int64(n))
+	if err != nil && p.finished.Load() { // it was half closed meanwhile
+		p.conn.loses()
+		return nil
+	}
 	return err
 }
 
-// lose drops bytes, or the end of the stream, which counts as one. The connection is reset when the toxics
-// are lifted: by lift, or here if that has just come and gone.
+// lose drops bytes, or the end of the stream, which counts as one.
 func (p *pipe) lose(f *flow, b []byte, end error) {
 	n := len(b)
 	if end != nil {
@@ -290,8 +303,5 @@ func (p *pipe) lose(f *flow, b []byte, end error) {
 		t.acted.Add(int64(n))
 	}
 	p.lostAt.Store(time.Now().UnixNano())
-	p.conn.lost.Store(true)
-	if !p.conn.rules().drops {
-		p.conn.abort(nil)
-	}
+	p.conn.loses()
 }

@@ -3,8 +3,9 @@ package link
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
-	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,15 +25,19 @@ const longest = time.Hour
 // toxic is one that is or was in force.
 type toxic struct {
 	harness.Toxic
-	id    uint64 // later ones have higher ids
-	since time.Time
-	acted atomic.Int64
-	once  sync.Once
-	done  chan struct{} // closed when it is no longer in force
+	id      uint64 // later ones have higher ids
+	since   time.Time
+	off     bool // it is suspended; guarded by the link's mu
+	acted   atomic.Int64
+	expired atomic.Bool // its time to live was over
+	once    sync.Once
+	done    chan struct{} // closed when it was lifted
 }
 
-// end is called when the toxic is no longer in force.
+// end is called when the toxic was lifted.
 func (t *toxic) end() { t.once.Do(func() { close(t.done) }) }
+
+func (t *toxic) is(other *toxic) bool { return t == other }
 
 // spares reports whether the toxic leaves a direction alone.
 func (t *toxic) spares(dir int) bool {
@@ -47,6 +52,32 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("a share of %v: it must be from 0 to 1", t.Share)
 	case t.Delay < 0 || t.Delay > longest, t.Jitter < 0 || t.Jitter > longest:
 		return fmt.Errorf("delay %s with jitter %s: each must be from 0 to %s", t.Delay, t.Jitter, longest)
+	case t.TTL < 0 || t.TTL > harness.MaxTTL:
+		return fmt.Errorf("a time to live of %s: it must be from 0, which is none, to %s", t.TTL, harness.MaxTTL)
+	case (t.On == 0) != (t.Off == 0):
+		return fmt.Errorf("in force for %s, then not for %s: neither or both must be set", t.On, t.Off)
+	case t.On != 0 && (min(t.On, t.Off) < time.Millisecond || max(t.On, t.Off) > longest):
+		return fmt.Errorf("in force for %s, then not for %s: each must be from 1ms to %s", t.On, t.Off, longest)
+	case t.On != 0 && (t.Expire > 0 || t.Age > 0 || t.Cut):
+		return errors.New("connections that are to be ended after a while or some bytes, by a toxic that comes and goes")
+	case t.Dist > harness.Pareto:
+		return fmt.Errorf("distribution %d is not known", t.Dist)
+	case t.Dist != harness.Uniform && t.Jitter == 0:
+		return errors.New("a distribution of the jitter, but there is none")
+	case !(t.Loss >= 0 && t.Loss <= 1), !(t.Corr >= 0 && t.Corr <= mostCorr):
+		return fmt.Errorf("a loss of %v with correlation %v: it must be from 0 to 1, and the correlation from 0 to %v", t.Loss, t.Corr, mostCorr)
+	case t.RTO < 0 || t.RTO > longest || (t.Loss > 0) != (t.RTO > 0):
+		return fmt.Errorf("a loss of %v that is made up for after %s: neither or both must be above 0, and no time above %s", t.Loss, t.RTO, longest)
+	case t.Corr > 0 && t.Loss == 0:
+		return errors.New("a correlation of losses, but nothing is lost")
+	case t.Refuse && t.Hang:
+		return errors.New("new connections cannot be refused and hang as well")
+	case t.Reset && t.Close && t.Age == 0:
+		return errors.New("connections that exist cannot be reset and closed in good order as well")
+	case t.Over < 0:
+		return fmt.Errorf("beyond %d connections: the number must not be negative", t.Over)
+	case t.Over > 0 && (t.Age > 0 || !t.Refuse && !t.Hang && !t.Reset && !t.Close):
+		return errors.New("a number of connections, but nothing is done at once to those beyond it")
 	case t.Rate < 0:
 		return fmt.Errorf("%d kB a second: the rate must not be negative", t.Rate)
 	case t.Slice < 0 || t.Gap < 0 || t.Gap > longest:
@@ -71,11 +102,13 @@ func check(t harness.Toxic) error {
 
 func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop }
 func touchesConns(t harness.Toxic) bool {
-	return t.Refuse || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
+	return t.Refuse || t.Hang || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
 }
 
 // late reports whether the toxic makes bytes pass later or slower.
-func late(t harness.Toxic) bool { return t.Delay > 0 || t.Jitter > 0 || t.Rate > 0 || t.Slice > 0 }
+func late(t harness.Toxic) bool {
+	return t.Delay > 0 || t.Jitter > 0 || t.Loss > 0 || t.Rate > 0 || t.Slice > 0
+}
 
 // unit names what the toxic counts.
 func (t *toxic) unit() string {
@@ -94,13 +127,72 @@ func (t *toxic) delay(conn uint64, dir int, n uint64) time.Duration {
 	if t.Jitter == 0 {
 		return t.Delay
 	}
-	return max(0, t.Delay-t.Jitter+time.Duration(t.rng(conn, dir, n).Int64N(2*int64(t.Jitter)+1)))
+	r := t.rng(conn, dir, n)
+	if t.Dist == harness.Uniform {
+		return max(0, t.Delay-t.Jitter+time.Duration(r.Int64N(2*int64(t.Jitter)+1)))
+	}
+	off := r.NormFloat64()
+	if t.Dist == harness.Pareto { // of shape 3, with mean 0 and standard deviation 1
+		off = (math.Pow(1-r.Float64(), -1.0/3) - 1.5) / math.Sqrt(0.75)
+	}
+	return max(0, t.Delay+time.Duration(min(off, mostJitters)*float64(t.Jitter)))
 }
+
+// mostJitters bounds the tails of the distributions that have one.
+const mostJitters = 10
 
 // rng returns the randomness of the n-th of something in a connection's direction.
 func (t *toxic) rng(conn uint64, dir int, n uint64) *rand.Rand {
+	r := t.pcg(conn, dir, n)
+	return rand.New(&r)
+}
+
+func (t *toxic) pcg(conn uint64, dir int, n uint64) (r rand.PCG) {
 	const spread = 0x9e3779b97f4a7c15 // keeps the sequences of neighbouring seeds apart
-	return rand.New(rand.NewPCG(t.Seed^n*spread, conn<<1|uint64(dir)))
+	r.Seed(t.Seed^n*spread, conn<<1|uint64(dir))
+	return r
+}
+
+// The bounds of losses. What RFC 6298 calls RTO doubles with each loss up to longestRTO; at a
+// correlation of mostCorr losses come in runs of twenty on average.
+const (
+	longestRTO = 3200 * time.Millisecond
+	mostLosses = 6 // of one segment
+	mostCorr   = 0.95
+)
+
+// losses is how often the n-th segment of a connection's direction is lost. It depends on its
+// arguments alone: a segment that shares the fate of the one before, as is drawn for it, is
+// looked up there.
+func (t *toxic) losses(conn uint64, dir int, n uint64) int {
+	const segment, anew = 1 << 62, 3 << 62 // no chunk has such an ordinal
+	lost := func(r *rand.PCG, p float64) bool { return float64(r.Uint64()>>11)/(1<<53) < p }
+	for first := n; ; first-- {
+		r := t.pcg(conn, dir, segment|first)
+		if lost(&r, t.Corr) && first > 0 {
+			continue
+		}
+		if !lost(&r, t.Loss) {
+			return 0
+		}
+		break
+	}
+	r, again := t.pcg(conn, dir, anew|n), 1
+	for again < mostLosses && lost(&r, t.Loss) {
+		again++
+	}
+	return again
+}
+
+// resent is how much later a segment is passed on that is lost so many times.
+func (t *toxic) resent(times int) (sum time.Duration) {
+	for wait := t.RTO; times > 0; times-- {
+		sum += wait
+		if wait < longestRTO {
+			wait = min(2*wait, longestRTO)
+		}
+	}
+	return sum
 }
 
 // hits reports whether the toxic is for a connection.
@@ -113,6 +205,8 @@ func (t *toxic) hits(conn uint64) bool {
 type rules struct {
 	toxics []*toxic
 	refuse []*toxic
+	hang   []*toxic
+	counts bool    // how many connections are open makes a difference
 	flows  [2]flow // by direction
 	drops  bool    // in some direction
 	shared bool    // some are for a part of the connections
@@ -123,6 +217,7 @@ type rules struct {
 type flow struct {
 	free                   bool // nothing is
 	late, hold, drop, cuts []*toxic
+	loss                   []*toxic      // those of late that lose segments
 	linger                 []*toxic      // on the ends of streams
 	rate                   int64         // the least of the toxics'; 0 where none has one
 	slice                  *toxic        // that with the smallest pieces
@@ -142,6 +237,9 @@ func newRules(toxics []*toxic) *rules {
 			}
 			if late(t.Toxic) {
 				f.late = append(f.late, t)
+			}
+			if t.Loss > 0 {
+				f.loss = append(f.loss, t)
 			}
 			if t.Linger > 0 {
 				f.linger = append(f.linger, t)
@@ -167,23 +265,23 @@ func newRules(toxics []*toxic) *rules {
 		if t.Refuse {
 			r.refuse = append(r.refuse, t)
 		}
+		if t.Hang {
+			r.hang = append(r.hang, t)
+		}
+		r.counts = r.counts || t.Over > 0
+		r.drops = r.drops || t.Close && t.Dir != harness.Both // what comes behind the end
 	}
 	return r
 }
 
-// refuses resets a new connection if the rules say so. Nth is which one it would be.
-func (r *rules) refuses(c *net.TCPConn, nth uint64) bool {
-	refused := false
-	for _, t := range r.refuse {
-		if t.hits(nth) {
-			t.acted.Add(1)
-			refused = true
+// among returns those of some toxics that are for a new connection while so many are open.
+func among(toxics []*toxic, conn uint64, open int) (out []*toxic) {
+	for _, t := range toxics {
+		if int64(open) >= t.Over && t.hits(conn) {
+			out = append(out, t)
 		}
 	}
-	if refused {
-		reset(c)
-	}
-	return refused
+	return out
 }
 
 // least returns the smaller of two numbers of which 0 is none.
@@ -199,6 +297,11 @@ func (f *flow) delay(conn uint64, dir int, c chunk) time.Duration {
 	var sum time.Duration
 	for _, t := range f.late {
 		sum += t.delay(conn, dir, c.n)
+	}
+	for _, t := range f.loss {
+		if c.end == nil {
+			sum += t.resent(t.losses(conn, dir, c.segment+uint64(c.passed()/harness.SegmentSize)))
+		}
 	}
 	if c.end != nil {
 		for _, t := range f.linger {
@@ -222,6 +325,9 @@ func (f *flow) piece(conn uint64, dir int, c chunk) int {
 		}
 		most = min(most, size)
 	}
+	if len(f.loss) > 0 {
+		most = min(most, int64(f.unbroken(conn, dir, c)))
+	}
 	if f.rate > 0 && f.rate < int64(n) { // so that the product is small
 		most = min(most, f.rate*int64(grain/time.Millisecond))
 	}
@@ -237,19 +343,49 @@ func (f *flow) cost(n int) time.Duration {
 	return time.Duration(n) * time.Millisecond / time.Duration(f.rate)
 }
 
-// passesWhole reports whether the toxic would only slice, and the chunk is one piece anyhow.
-func (t *toxic) passesWhole(c *chunk) bool {
-	return t.Delay == 0 && t.Jitter == 0 && t.Rate == 0 && !t.Hold && int64(len(c.bytes)) <= t.Slice-t.Vary
+// passed is how many bytes of a chunk have been passed on.
+func (c *chunk) passed() int { return c.size - len(c.bytes) }
+
+// unbroken is how many bytes of what is left of a chunk come together: up to the end of the
+// next segment where that one is lost, or else up to the next that is.
+func (f *flow) unbroken(conn uint64, dir int, c chunk) int {
+	lost := func(seg int) bool {
+		return slices.ContainsFunc(f.loss, func(t *toxic) bool { return t.losses(conn, dir, c.segment+uint64(seg)) > 0 })
+	}
+	seg := c.passed() / harness.SegmentSize
+	for !lost(seg) && (seg+1)*harness.SegmentSize < c.size && !lost(seg+1) {
+		seg++
+	}
+	return min((seg+1)*harness.SegmentSize, c.size) - c.passed()
 }
 
-// touch counts the chunk for the toxics that hold it back and have not counted it yet: its
-// bytes, and for those that linger its end.
-func (f *flow) touch(c *chunk) {
+// slows is how many bytes of what is left of a chunk the toxic makes pass later. What only
+// slices leaves alone what is one piece anyhow.
+func (t *toxic) slows(conn uint64, dir int, c *chunk) int {
+	n := len(c.bytes)
+	if t.Delay > 0 || t.Jitter > 0 || t.Rate > 0 || t.Hold || t.Slice > 0 && int64(n) > t.Slice-t.Vary {
+		return n
+	}
+	sum := 0
+	for at := c.passed(); t.Loss > 0 && at < c.size; {
+		seg := at / harness.SegmentSize
+		end := min((seg+1)*harness.SegmentSize, c.size)
+		if t.losses(conn, dir, c.segment+uint64(seg)) > 0 {
+			sum += end - at
+		}
+		at = end
+	}
+	return sum
+}
+
+// touch counts a chunk of a pipe for the toxics that hold it back and have not counted it yet:
+// its bytes, and for those that linger its end.
+func (f *flow) touch(p *pipe, c *chunk) {
 	newest := c.touched
 	for _, toxics := range [...][]*toxic{f.late, f.hold} {
 		for _, t := range toxics {
-			if t.id > c.touched && !t.passesWhole(c) {
-				t.acted.Add(int64(len(c.bytes)))
+			if t.id > c.touched {
+				t.acted.Add(int64(t.slows(p.conn.id, p.dir, c)))
 			}
 			newest = max(newest, t.id)
 		}

@@ -437,7 +437,7 @@ func (p *play) healLabel(ctx context.Context, label string) {
 
 // heal ends a fault, whatever has become of the context, and records what it touched. One
 // that cannot be ended is the harness's failure; a service that is brought back and does
-// not get ready is not.
+// not get ready is not, nor is a fault that has ended by itself.
 func (p *play) heal(ctx context.Context, x *injected) {
 	x.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTime)
@@ -447,10 +447,13 @@ func (p *play) heal(ctx context.Context, x *injected) {
 		if err != nil {
 			e.Text = err.Error()
 		}
-		if errors.Is(err, harness.ErrNotReady) {
-			e.Args = harness.Args{{Key: "ready", Value: harness.Value{Form: harness.FormJSON, Text: "false"}}}
-		}
-		if err != nil && !errors.Is(err, harness.ErrNotReady) {
+		switch {
+		case err == nil:
+		case errors.Is(err, harness.ErrNotReady):
+			e.Args = harness.Args{{Key: "unready", Value: yes}}
+		case errors.Is(err, harness.ErrExpired):
+			e.Args = harness.Args{{Key: "expired", Value: yes}}
+		default:
 			p.wear("a fault could not be healed")
 			p.fail(fmt.Errorf("heal %s: %w", p.c.Steps[x.step].Name, err))
 		}

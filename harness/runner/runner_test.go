@@ -335,6 +335,7 @@ func TestFaultThatIsNotHealedIsTheHarnesssFailure(t *testing.T) {
 		{"before a reset", "+ kill\nreset\n", false, lame, true, true},
 		{"on cancellation", "+ kill\na cancel\n", true, lame, true, true},
 		{"the service is not ready", "+ kill\na get\n", false, fmt.Errorf("%w after 10s", harness.ErrNotReady), false, false},
+		{"it has ended by itself", "+ kill\na get\n", false, fmt.Errorf("link db: %w", harness.ErrExpired), false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -353,7 +354,7 @@ func TestFaultThatIsNotHealedIsTheHarnesssFailure(t *testing.T) {
 			}
 			want := fmt.Sprintf(" kill %q\n", tt.err)
 			if !tt.fails {
-				want = fmt.Sprintf(" kill ready=false %q\n", tt.err)
+				want = fmt.Sprintf(" kill unready=true %q\n", tt.err)
 			}
 			if !strings.Contains(story(rec), want) {
 				t.Errorf("the record does not say %s\n%s", want, story(rec))

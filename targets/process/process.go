@@ -155,6 +155,9 @@ func (s *System) describe(b built) {
 		t.Env[d.name] = d.Rung()
 		t.Links = append(t.Links, d.name)
 		t.Caps |= harness.CapLinks
+		if s.toxi == nil {
+			t.Caps |= harness.CapNative
+		}
 		if _, err := s.env.stores[d.name].Proc(); err == nil {
 			t.Procs = append(t.Procs, d.name)
 		}

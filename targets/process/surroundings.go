@@ -47,10 +47,7 @@ func Surround(ctx context.Context, f *spec.File, o Options) (*Surroundings, erro
 	s.describe(built{})
 	t := s.Target
 	t.Procs = t.Procs[1:] // without the service
-	t.Caps = 0
-	if len(t.Links) > 0 {
-		t.Caps |= harness.CapLinks
-	}
+	t.Caps &= harness.CapLinks | harness.CapNative
 	if len(t.Procs) > 0 {
 		t.Caps |= harness.CapProcs
 	}

@@ -14,6 +14,9 @@
 //   - Toxics that a proxy is created with are installed.
 //   - The metrics count bytes as they pass, and not a connection's when it ends.
 //   - Who listens and what is led to must be this machine, or allowed.
+//
+// A toxic that is set here stays until it is removed: it has no time to live. What a link of our
+// own can do and toxiproxy cannot is not offered.
 package control
 
 import (

@@ -1,6 +1,7 @@
 package toxi
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/link"
@@ -20,6 +22,7 @@ type Link struct {
 	engine      *Engine
 	name        string
 	front, back *link.Link
+	expiries    sync.WaitGroup // forces waiting for the end of their time to live
 
 	mu      sync.Mutex // one call of toxiproxy at a time; guards what follows
 	proxy   proxy      // nil where none could be had
@@ -38,6 +41,8 @@ type force struct {
 	before mark                 // taken before it was put in force: from here on it ends connections
 	after  mark                 // ... and when that was done: from here on nothing passes untouched
 	behind []string             // streams on which nothing comes to it: an earlier one lets nothing pass
+	over   chan struct{}        // closed when it is in force no longer
+	ended  error                // harness.ErrExpired where its time to live was over, or why it could not be ended then
 	shared atomic.Pointer[mark] // from here on another, too, may have ended what ends
 	final  atomic.Pointer[mark]
 }
@@ -71,6 +76,8 @@ func (l *Link) Stats() harness.LinkStats {
 // A toxic on bytes counts those that came to where it begins since it is in force, one on
 // connections those that toxiproxy has ended, and one on the ends of streams these. What may
 // have been the work of another that is in force, too, it does not count.
+//
+// One whose time to live is over is lifted as by Heal, which is a harness.ErrExpired then.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
 	fail := func(err error) (harness.Injection, error) {
 		return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)
@@ -94,7 +101,7 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	for i := range parts {
 		parts[i].Name = fmt.Sprintf("%s_%s_%d_%d", parts[i].Type, parts[i].Stream, l.last, i)
 	}
-	f := &force{toxic: t, parts: parts, down: down, before: l.mark()}
+	f := &force{toxic: t, parts: parts, down: down, before: l.mark(), over: make(chan struct{})}
 	f.stand(l.inForce)
 	if err := l.put(f); err != nil {
 		l.engine.gaveUp(fmt.Sprintf("link %s: %v", l.name, err))
@@ -102,6 +109,9 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	}
 	f.after = l.mark()
 	l.inForce = append(l.inForce, f)
+	if t.TTL > 0 {
+		l.expiries.Go(func() { l.expire(f) })
+	}
 	return harness.Injection{Heal: l.heal(f), Acted: l.acted(f), Unit: f.unit()}, nil
 }
 
@@ -163,10 +173,24 @@ func (l *Link) heal(f *force) func(context.Context) error {
 	return func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if err := l.lift(f); err != nil {
+		if err := cmp.Or(f.ended, l.lift(f)); err != nil {
 			return fmt.Errorf("link %s: %w", l.name, err)
 		}
 		return nil
+	}
+}
+
+// expire ends a force when its time to live is over, unless it is ended before.
+func (l *Link) expire(f *force) {
+	select {
+	case <-f.over:
+		return
+	case <-time.After(f.toxic.TTL):
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.Contains(l.inForce, f) {
+		f.ended = cmp.Or(l.lift(f), harness.ErrExpired)
 	}
 }
 
@@ -178,6 +202,7 @@ func (l *Link) lift(f *force) error {
 	}
 	now := l.mark()
 	f.final.Store(&now)
+	close(f.over)
 	later := slices.Clone(l.inForce[i+1:])
 	l.inForce = slices.Delete(l.inForce, i, i+1)
 	if l.proxy == nil {
@@ -322,6 +347,7 @@ func (l *Link) fresh() (proxy, error) {
 
 // Close ends the link and resets its connections. It may be called twice.
 func (l *Link) Close() error {
+	defer l.expiries.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -332,6 +358,7 @@ func (l *Link) Close() error {
 	for _, f := range l.inForce {
 		now := l.mark()
 		f.final.Store(&now)
+		close(f.over)
 		toxics = append(toxics, f.parts...)
 	}
 	l.inForce = nil

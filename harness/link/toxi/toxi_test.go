@@ -454,6 +454,13 @@ func TestWhatToxiproxyCannotDo(t *testing.T) {
 		"-1: a number must be from 0":            {Rate: -1},
 		"nothing is dropped":                     {Hold: true, Expire: 1},
 		"1000000000000: a number must be from 0": {Slice: 1e12},
+		"a time to live of 11m0s":                {Hold: true, TTL: 11 * time.Minute},
+		"do not come and go by themselves":       {Hold: true, On: time.Second, Off: time.Second},
+		"jitter is uniform":                      {Delay: 1, Jitter: 1, Dist: harness.Normal},
+		"cannot lose segments":                   {Loss: 0.1, RTO: time.Second},
+		"cannot let new connections hang":        {Hang: true},
+		"does not count connections":             {Refuse: true, Reset: true, Over: 1},
+		"cannot close one direction":             {Refuse: true, Close: true, Dir: harness.Up},
 	} {
 		if _, err := l.Disturb(t.Context(), x); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%+v: got %v, want %q", x, err, name)
@@ -469,6 +476,37 @@ func TestWhatToxiproxyCannotDo(t *testing.T) {
 	if _, err := l.Disturb(t.Context(), harness.Toxic{Hold: true}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a closed link: %v", err)
 	}
+}
+
+func TestTimeToLive(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, e *Engine) {
+		const ttl = time.Second // of which the test takes little
+		l := listen(t, e, serve(t, echo))
+		c := dial(t, l.Addr())
+		roundTrip(t, c, "warm")
+		start := time.Now()
+		held := disturb(t, l, harness.Toxic{Hold: true, TTL: ttl})
+		roundTrip(t, c, "hello") // nobody has healed it
+		if took := time.Since(start); took < ttl {
+			t.Errorf("it ended after %s, want %s", took, ttl)
+		}
+		if err := held.Heal(t.Context()); !errors.Is(err, harness.ErrExpired) {
+			t.Errorf("the heal says %v, want %v", err, harness.ErrExpired)
+		}
+		if held.Acted() == 0 {
+			t.Error("it has not acted")
+		}
+		before := disturb(t, l, harness.Toxic{Hold: true, TTL: harness.MaxTTL})
+		reset := disturb(t, l, harness.Toxic{Delay: time.Hour, TTL: harness.MaxTTL})
+		heal(t, before)
+		if err := l.Reset(); err != nil {
+			t.Error(err)
+		}
+		heal(t, reset)
+		roundTrip(t, c, "again")
+		disturb(t, l, harness.Toxic{Hold: true, TTL: harness.MaxTTL}) // the close does not wait for that
+	})
 }
 
 // stalled opens a connection to a server that is mixed on which much is unread, so that toxiproxy

@@ -87,6 +87,20 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less", t.Slice, t.Vary)
 	case t.Age != 0:
 		return errors.New("toxiproxy cannot reset connections of an age so that it can be healed in time")
+	case t.TTL < 0 || t.TTL > harness.MaxTTL:
+		return fmt.Errorf("a time to live of %s: it must be from 0, which is none, to %s", t.TTL, harness.MaxTTL)
+	case t.On != 0 || t.Off != 0:
+		return errors.New("toxiproxy's toxics do not come and go by themselves")
+	case t.Dist != harness.Uniform:
+		return errors.New("toxiproxy's jitter is uniform")
+	case t.Loss != 0 || t.RTO != 0 || t.Corr != 0:
+		return errors.New("toxiproxy cannot lose segments that are sent again")
+	case t.Hang:
+		return errors.New("toxiproxy cannot let new connections hang")
+	case t.Over != 0:
+		return errors.New("toxiproxy does not count connections")
+	case t.Close && t.Dir != harness.Both:
+		return errors.New("toxiproxy cannot close one direction of a connection")
 	case t.Share > 0 && t.Share < 1:
 		return errors.New("toxiproxy draws anew which connections are meant, and by no seed")
 	case !bytes && !conns:
