@@ -192,7 +192,7 @@ func (p *player) answer(c net.Conn) {
 }
 
 func (p *player) flood(c net.Conn) {
-	c.(*net.TCPConn).SetWriteBuffer(16 << 10) // so that what is on the way is soon full
+	c.(*net.TCPConn).SetWriteBuffer(256 << 10) // so that what is on the way is soon full
 	for block := make([]byte, 64<<10); ; {
 		n, err := c.Write(block)
 		p.flooded.Add(int64(n))
@@ -267,7 +267,7 @@ func (p *player) stall(o order) (result, error) {
 			return result{}, err
 		}
 	}
-	for end := time.Now().Add(within); time.Now().Before(end); {
+	for end := time.Now().Add(3 * within); time.Now().Before(end); {
 		before := p.flooded.Load()
 		time.Sleep(200 * time.Millisecond)
 		if before > 0 && p.flooded.Load() == before {

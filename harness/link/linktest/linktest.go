@@ -63,7 +63,7 @@ func Echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, c) }
 
 // Flood answers without end, and never reads.
 func Flood(c *net.TCPConn) {
-	c.SetWriteBuffer(16 << 10) // so that what is on the way is soon full
+	c.SetWriteBuffer(256 << 10) // so that what is on the way is soon full
 	for block := make([]byte, 64<<10); ; {
 		if _, err := c.Write(block); err != nil {
 			return
