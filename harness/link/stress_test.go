@@ -89,8 +89,14 @@ func count(t testing.TB) holdings {
 // nothingLeft wants that the process has no more than it had.
 func nothingLeft(t testing.TB, had holdings) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("no more than %+v is left", had), func() bool {
-		have := count(t)
+	var have holdings
+	defer func() {
+		if t.Failed() {
+			t.Logf("there were %+v, there are %+v", had, have)
+		}
+	}()
+	eventually(t, "nothing is left", func() bool {
+		have = count(t)
 		return have.goroutines <= had.goroutines && have.descriptors <= had.descriptors
 	})
 }
