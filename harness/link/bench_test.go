@@ -492,6 +492,7 @@ func BenchmarkHangUps(b *testing.B) {
 		b.Run(p.name, func(b *testing.B) {
 			l := startLoad(b)
 			addr := p.open(b, l.upstream)
+			settle()
 			goroutines, descriptors := runtime.NumGoroutine(), linktest.Descriptors(b)
 			var done int
 			for b.Loop() {
@@ -511,8 +512,13 @@ func BenchmarkHangUps(b *testing.B) {
 	}
 }
 
-// settle waits until the goroutines that are about to end have ended.
+// settle waits until the goroutines that are about to end have ended, and gives back what is
+// kept for later: io.Copy keeps pipes.
 func settle() {
+	defer func() {
+		runtime.GC()
+		runtime.GC() // what a pool holds is gone after two
+	}()
 	for n := runtime.NumGoroutine(); ; {
 		time.Sleep(500 * time.Millisecond)
 		now := runtime.NumGoroutine()

@@ -169,7 +169,8 @@ func (p *player) serve(ln net.Listener) {
 	}
 }
 
-// answer replies to each PING, and to a first f without end.
+// answer replies to each PING; to an l with a long reply, behind which it closes the
+// connection; and to an f without end.
 func (p *player) answer(c net.Conn) {
 	defer c.Close()
 	buf := make([]byte, 64<<10)
@@ -179,7 +180,11 @@ func (p *player) answer(c net.Conn) {
 		if err != nil {
 			return
 		}
-		if buf[0] == 'f' {
+		switch buf[0] {
+		case 'l':
+			c.Write(make([]byte, 256<<10))
+			return
+		case 'f':
 			p.flood(c)
 			return
 		}
@@ -277,7 +282,7 @@ func (p *player) stall(o order) (result, error) {
 	return result{}, errors.New("bytes pass, though nobody reads")
 }
 
-// hangUp asks for replies without end, reads a little, and goes away: the proxy gets a reset
+// hangUp asks for long replies, reads a little of each, and goes away: the proxy gets a reset
 // with bytes on the way. It stops at the first connection on which nothing comes.
 func hangUp(o order) (result, error) {
 	const atOnce = 8
@@ -307,7 +312,7 @@ func hangUpOnce(addr string) error {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(within))
-	if _, err := c.Write([]byte("f")); err != nil {
+	if _, err := c.Write([]byte("l")); err != nil {
 		return err
 	}
 	_, err = io.ReadFull(c, make([]byte, 100))
