@@ -2,7 +2,6 @@ package faults_test
 
 import (
 	"errors"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -172,46 +171,6 @@ func TestWithoutTrafficNothingIsClaimed(t *testing.T) {
 // to chance.
 var surely = map[string][]string{
 	"net/loss": {"p", "0.5", "rto", "1ms", "dir", "both"},
-}
-
-func TestCyclesLeaveNoGoroutines(t *testing.T) {
-	for _, f := range onLinks() {
-		t.Run(f.Name, func(t *testing.T) {
-			b := faulttest.New(t, faulttest.Native())
-			args := b.Args(f, surely[f.Name]...)
-			before := runtime.NumGoroutine()
-			var acted int64
-			for i := range 200 {
-				c := b.Dial()
-				if i%10 == 0 { // connected for good
-					c.Request()
-				}
-				inj := b.Inject(f, args)
-				c.Send()
-				if i%50 == 0 { // long enough for the fault to act
-					another := b.Dial()
-					another.Request()
-					another.Close()
-					for end := time.Now().Add(10 * time.Second); f.Chance && inj.Acted() == 0 && time.Now().Before(end); {
-						time.Sleep(time.Millisecond) // what it waits for is on its way
-					}
-				}
-				b.Heal(inj)
-				c.Close()
-				acted += inj.Acted()
-			}
-			if acted == 0 {
-				t.Error("it never acted")
-			}
-			deadline := time.Now().Add(10 * time.Second)
-			for b.Link.Stats().Open > 0 || runtime.NumGoroutine() > before {
-				if time.Now().After(deadline) {
-					t.Fatalf("%d connections are open, %d goroutines have become %d", b.Link.Stats().Open, before, runtime.NumGoroutine())
-				}
-				time.Sleep(time.Millisecond)
-			}
-		})
-	}
 }
 
 // A fault that nobody heals ends by itself. That can be late on a busy machine.

@@ -2,9 +2,7 @@ package link
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -14,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -532,50 +529,16 @@ func TestDisturbRejects(t *testing.T) {
 	}
 }
 
-// deaf returns the address of a socket that never answers a connect.
-func deaf(t *testing.T) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := fmt.Sprintf("127.0.0.1:%d", sa.(*syscall.SockaddrInet4).Port)
-	for range 10 { // fill the backlog
-		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	t.Skip("this kernel answers connects beyond the backlog")
-	return ""
-}
-
 func TestCloseDoesNotWaitForPeers(t *testing.T) {
-	stalled := func(c *net.TCPConn) { // answers without end and never reads
-		for block := make([]byte, 64<<10); ; {
-			if _, err := c.Write(block); err != nil {
-				return
-			}
-		}
-	}
 	tests := map[string]struct {
 		upstream string
 		toxic    harness.Toxic
 	}{
-		"black-holed upstream":      {upstream: deaf(t)},
-		"stalled readers":           {upstream: serve(t, stalled)},
-		"stalled readers, delayed":  {upstream: serve(t, stalled), toxic: harness.Toxic{Delay: time.Millisecond}},
-		"stalled readers, held":     {upstream: serve(t, stalled), toxic: harness.Toxic{Hold: true}},
-		"stalled readers, drop":     {upstream: serve(t, stalled), toxic: harness.Toxic{Dir: harness.Up, Drop: true}},
+		"black-holed upstream":      {upstream: linktest.Deaf(t)},
+		"stalled readers":           {upstream: serve(t, linktest.Flood)},
+		"stalled readers, delayed":  {upstream: serve(t, linktest.Flood), toxic: harness.Toxic{Delay: time.Millisecond}},
+		"stalled readers, held":     {upstream: serve(t, linktest.Flood), toxic: harness.Toxic{Hold: true}},
+		"stalled readers, drop":     {upstream: serve(t, linktest.Flood), toxic: harness.Toxic{Dir: harness.Up, Drop: true}},
 		"held beyond the bound, up": {upstream: serve(t, echo), toxic: harness.Toxic{Dir: harness.Up, Hold: true}},
 	}
 	for name, tt := range tests {
@@ -598,132 +561,4 @@ func TestCloseDoesNotWaitForPeers(t *testing.T) {
 			eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+10 }) // the server's own
 		})
 	}
-}
-
-// The bar is 10,000; the default keeps the test in seconds.
-var hangUps = flag.Int("hangups", 1000, "connections that TestHangUpsLeaveNothing gives up")
-
-func TestHangUpsLeaveNothing(t *testing.T) {
-	n := *hangUps
-	addr := serve(t, func(c *net.TCPConn) {
-		var b [1]byte
-		if _, err := c.Read(b[:]); err == nil {
-			c.Write(make([]byte, 256<<10))
-		}
-	})
-	l := listen(t, addr)
-	before := runtime.NumGoroutine()
-	for i := range n {
-		switch i { // under every kind of rules
-		case n / 4:
-			disturb(t, l, harness.Toxic{Delay: time.Millisecond})
-		case n / 2:
-			disturb(t, l, harness.Toxic{Cut: true, CutAfter: 10_000})
-		case n * 3 / 4:
-			l.Reset()
-		}
-		c, err := net.Dial("tcp", l.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Write([]byte{1})
-		var b [100]byte
-		io.ReadFull(c, b[:])
-		c.Close() // with unread bytes: a reset
-	}
-	l.Reset()
-	eventually(t, "every connection is gone", func() bool { return l.Stats().Open == 0 })
-	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
-}
-
-// TestUpdateStorm changes the rules as fast as it can while numbered bytes pass, and
-// wants all of them back in order.
-func TestUpdateStorm(t *testing.T) {
-	t.Parallel()
-	l := listen(t, serve(t, echo))
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range 3 {
-		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(1, uint64(i)))
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
-				inj, err := l.Disturb(context.Background(), x)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				runtime.Gosched()
-				inj.Heal(context.Background())
-				inj.Acted()
-				l.Stats()
-			}
-		})
-	}
-	var clients sync.WaitGroup
-	for i := range 4 {
-		c := dial(t, l.Addr())
-		clients.Go(func() {
-			const size = 1 << 20
-			sent := make([]byte, size)
-			for k := range sent {
-				sent[k] = byte(k*7 + k>>8 + i)
-			}
-			go func() {
-				for b := sent; len(b) > 0; {
-					n := min(len(b), 700)
-					if _, err := c.Write(b[:n]); err != nil {
-						return
-					}
-					b = b[n:]
-				}
-				c.CloseWrite()
-			}()
-			got, err := ended(c)
-			if err != nil || got != string(sent) {
-				t.Errorf("%d of %d bytes, %v; a prefix: %t", len(got), size, err, strings.HasPrefix(string(sent), got))
-			}
-		})
-	}
-	clients.Wait()
-	close(stop)
-	wg.Wait()
-}
-
-func TestResetStorm(t *testing.T) {
-	t.Parallel()
-	l := listen(t, serve(t, echo))
-	var wg sync.WaitGroup
-	deadline := time.Now().Add(300 * time.Millisecond)
-	for range 4 {
-		wg.Go(func() {
-			for time.Now().Before(deadline) {
-				c, err := net.Dial("tcp", l.Addr())
-				if err != nil {
-					continue // it was refused
-				}
-				c.Write([]byte("hello"))
-				c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-				c.Read(make([]byte, 5))
-				c.Close()
-			}
-		})
-	}
-	for i := 0; time.Now().Before(deadline); i++ {
-		x := []harness.Toxic{{Drop: true}, {Reset: true}, {Cut: true, CutAfter: 2}, {Hold: true}, {Refuse: true}}[i%5]
-		inj := disturb(t, l, x)
-		if i%3 == 0 {
-			l.SetUpstream(*l.upstream.Load())
-		}
-		heal(t, inj)
-	}
-	wg.Wait()
-	l.Reset()
-	eventually(t, "every connection is gone", func() bool { return l.Stats().Open == 0 })
-	roundTrip(t, dial(t, l.Addr()), "hello")
 }

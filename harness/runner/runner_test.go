@@ -354,7 +354,8 @@ func TestFaultThatIsNotHealedIsTheHarnesssFailure(t *testing.T) {
 			}
 			want := fmt.Sprintf(" kill %q\n", tt.err)
 			if !tt.fails {
-				want = fmt.Sprintf(" kill unready=true %q\n", tt.err)
+				flag := map[bool]string{true: "unready", false: "expired"}[errors.Is(tt.err, harness.ErrNotReady)]
+				want = fmt.Sprintf(" kill %s=true %q\n", flag, tt.err)
 			}
 			if !strings.Contains(story(rec), want) {
 				t.Errorf("the record does not say %s\n%s", want, story(rec))

@@ -5,8 +5,10 @@ package linktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -58,6 +60,54 @@ func Serve(t testing.TB, handle func(*net.TCPConn)) string {
 
 // Echo answers with what it gets.
 func Echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, c) }
+
+// Flood answers without end, and never reads.
+func Flood(c *net.TCPConn) {
+	c.SetWriteBuffer(256 << 10) // so that what is on the way is soon full
+	for block := make([]byte, 64<<10); ; {
+		if _, err := c.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+// Deaf returns the address of a socket that never answers a connect: its backlog is full. The
+// test is skipped where the kernel answers beyond that.
+func Deaf(t testing.TB) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", sa.(*syscall.SockaddrInet4).Port)
+	for range 10 { // fill the backlog
+		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Skip("this kernel answers connects beyond the backlog")
+	return ""
+}
+
+// Descriptors returns how many file descriptors the process has open.
+func Descriptors(t testing.TB) int {
+	t.Helper()
+	open, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}
 
 // Dial connects, until the end of the test.
 func Dial(t testing.TB, addr string) *net.TCPConn {
