@@ -1,0 +1,451 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/fuzz/engine"
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/store"
+	"github.com/shakedown-go/shakedown/targets/container"
+	"github.com/shakedown-go/shakedown/targets/providers"
+	"github.com/shakedown-go/shakedown/targets/spec"
+)
+
+var (
+	kills    = flag.Int("kills", 1, "how many commands of each kind are killed by TestKilledLeavesNothing")
+	killSeed = flag.Uint64("kill-seed", 0, "which moments they are killed at (default: a random one)")
+)
+
+// The bounds of what is left of a command that was killed.
+const (
+	processBound = 2 * time.Second  // for its processes, and what they listen at
+	allBound     = 10 * time.Second // for its containers, directories and shared memory, too
+	leakBound    = time.Minute      // what is there then stays
+)
+
+// sort is a kind of command that is killed.
+type sort struct {
+	name  string
+	args  []string // without the directory for the results
+	needs map[string]spec.Dependency
+	ready string // on stdout, once it plays
+}
+
+func sorts() []sort {
+	local := map[string]spec.Dependency{"cache": {Engine: "redis", Provide: "local"}, "db": {Engine: "postgres", Provide: "local"}}
+	docker := map[string]spec.Dependency{"cache": {Engine: "redis", Provide: "docker"}, "db": {Engine: "postgres", Provide: "docker"}}
+	shop := filepath.Join("testdata", "services", "shop")
+	run := []string{"run", shop, "--bugs", "all", "--budget", "2m", "--triage", "10s"}
+	return []sort{
+		{"run", append(slices.Clone(run), "--provide", "local"), local, "seed "},
+		{"pause", append(slices.Clone(run), "--provide", "local", "--faults", "proc/"), local, "seed "},
+		{"bench", []string{"bench", shop, "--seeds", "2", "--budget", "20s", "--triage", "10s", "--provide", "local", "--modes", "both"}, local, "bug "},
+		{"up", []string{"up", shop, "--control", "127.0.0.1:0", "--provide", "local"}, local, "up, until Ctrl-C"},
+		{"fuzz", []string{"fuzz", filepath.Join("testdata", "functions", "lookup"), "--budget", "2m"}, map[string]spec.Dependency{"cache": local["cache"]}, "seed "},
+		{"docker", append(slices.Clone(run), "--provide", "docker", "--faults", "proc/,net/"), docker, "seed "},
+	}
+}
+
+// moments are when commands are killed. Half of those that build begin with an empty cache.
+func moments() []string { return []string{"building", "starting", "playing", "stopping"} }
+
+// TestKilledLeavesNothing kills commands at random moments, and looks at what is left. For
+// the figures of many: go test ./cmd/shakedown -run Killed -kills 100 -timeout 0 -v
+func TestKilledLeavesNothing(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux shows what descends from a harness")
+	}
+	if testing.Short() {
+		t.Skip("it takes a while")
+	}
+	t.Parallel()
+	seed := *killSeed
+	if seed == 0 {
+		seed = rand.Uint64N(1_000_000) + 1
+	}
+	for _, s := range sorts() {
+		t.Run(s.name, func(t *testing.T) {
+			for name, dep := range s.needs {
+				if _, err := providers.Choose(t.Context(), name, dep, "."); err != nil {
+					missing := dep.Engine
+					if dep.Provide == "docker" {
+						missing = "docker"
+					}
+					if slices.Contains(strings.Split(os.Getenv("SHAKEDOWN_REQUIRE"), ","), missing) {
+						t.Fatal(err)
+					}
+					t.Skip(err)
+				}
+			}
+			rng := rand.New(rand.NewPCG(seed, 0))
+			sum := map[string]int{}
+			var slowest [2]time.Duration
+			first := rng.IntN(len(moments()))
+			for n := range *kills {
+				moment := moments()[(first+n)%len(moments())]
+				v := s.kill(t, rng, moment)
+				left, processes, all := v.await(t)
+				sum[moment]++
+				if v.stopped > 0 {
+					sum["while some were stopped"]++
+				}
+				slowest[0], slowest[1] = max(slowest[0], processes), max(slowest[1], all)
+				if len(left) > 0 {
+					t.Log(v.clean())
+					t.Errorf("-kill-seed %d, kill %d, while %s: left after %s: %q", seed, n+1, moment, leakBound, left)
+				}
+				if processes <= processBound {
+					sum["no process, no listener"]++
+				}
+				if all <= allBound {
+					sum["nothing at all"]++
+				}
+				printed, wrong := v.findings()
+				sum["printed"] += printed
+				if len(wrong) > 0 {
+					t.Errorf("-kill-seed %d, kill %d, while %s: of what was printed, or is on disk: %q", seed, n+1, moment, wrong)
+				} else {
+					sum["findings"]++
+				}
+			}
+			t.Logf("-kill-seed %d: %v", seed, sum)
+			t.Logf("no process and no listener after %s: %d of %d, the last after %s", processBound, sum["no process, no listener"], *kills, slowest[0].Round(time.Millisecond))
+			t.Logf("no container, no directory, no shared memory after %s: %d of %d, the last after %s", allBound, sum["nothing at all"], *kills, slowest[1].Round(time.Millisecond))
+			t.Logf("all %d findings that were printed are on disk, nothing is half written: %d of %d", sum["printed"], sum["findings"], *kills)
+			// A machine that is busy with other things may be late for a few.
+			for _, bound := range []string{"no process, no listener", "nothing at all"} {
+				if late := *kills - sum[bound]; late > max(1, *kills/20) {
+					t.Errorf("%s: late %d times of %d", bound, late, *kills)
+				}
+			}
+		})
+	}
+}
+
+// victim is a command that was killed.
+type victim struct {
+	home, out string // its TMPDIR, and the directory for its results
+	stdout    string
+	last      string // of the files of a bug; "" where that depends
+	killed    time.Time
+	listeners []string // inodes of its tree's listening sockets
+	memory    []string // ids of its tree's shared memory
+	stopped   int      // processes that were stopped
+}
+
+// kill starts a command and kills it while it does something.
+func (s sort) kill(t *testing.T, rng *rand.Rand, moment string) *victim {
+	t.Helper()
+	// A name that is longer would not be taken: it must have room for sockets.
+	home, err := os.MkdirTemp("/tmp", "killed-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(home) })
+	if err := os.Chmod(home, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	v := &victim{home: home, out: filepath.Join(home, "out"), stdout: filepath.Join(home, "stdout")}
+	stdout, err := os.Create(v.stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdout.Close()
+	stderr, err := os.Create(filepath.Join(home, "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	args := slices.Clone(s.args)
+	if args[0] == "run" {
+		v.last = "bug.json"
+	}
+	if slices.Contains([]string{"run", "fuzz"}, args[0]) {
+		args = append(args, "--out", v.out, "--seed", strconv.Itoa(rng.IntN(1000)))
+	}
+	cmd := exec.Command("shakedown", args...) // TestMain puts it into PATH
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "TMPDIR="+home)
+	if empty := rng.IntN(2) == 0; empty && moment == "building" {
+		gocache, err := exec.Command("go", "env", "GOCACHE").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+filepath.Join(home, "cache"), "GOCACHE="+strings.TrimSpace(string(gocache)))
+	}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	defer func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	}()
+	// reads waits until a file has a text, or the command has ended.
+	reads := func(file *os.File, text string) {
+		for late := time.Now().Add(5 * time.Minute); time.Now().Before(late); {
+			if b, err := os.ReadFile(file.Name()); err == nil && regexp.MustCompile(text).Match(b) {
+				return
+			}
+			select {
+			case <-ended:
+				b, _ := os.ReadFile(stderr.Name())
+				t.Fatalf("shakedown %q ended before it was killed: %s", args, b)
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+		t.Fatalf("shakedown %q says nothing of %q", args, text)
+	}
+	soon := func(most time.Duration) {
+		select {
+		case <-time.After(time.Duration(rng.Int64N(int64(most)))):
+		case <-ended:
+		}
+	}
+	switch moment {
+	case "building":
+		soon(4 * time.Second)
+	case "starting":
+		if s.name == "fuzz" {
+			reads(stdout, "(?m)^environment ")
+		} else {
+			reads(stderr, "built in|up to date in")
+		}
+		soon(time.Second)
+	case "playing":
+		reads(stdout, "(?m)^"+s.ready)
+		soon(8 * time.Second)
+	case "stopping":
+		reads(stdout, "(?m)^"+s.ready)
+		soon(3 * time.Second)
+		_ = cmd.Process.Signal(os.Interrupt)
+		soon(time.Second)
+	}
+	v.look()
+	v.killed = time.Now()
+	_ = cmd.Process.Kill() // while stopping it may have ended
+	return v
+}
+
+// member is a process of a victim's.
+type member struct {
+	pid, state, name string
+	supervises       bool
+}
+
+// processes are those that have the victim's directory in their environment, or work in it.
+func (v *victim) processes() (out []member) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		env, err := os.ReadFile(filepath.Join(dir, "environ"))
+		if err != nil {
+			continue
+		}
+		at, _ := os.Readlink(filepath.Join(dir, "cwd"))
+		if !bytes.Contains(env, []byte(v.home)) && !strings.HasPrefix(at, v.home+"/") {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			continue
+		}
+		open, shut := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+		if state := string(stat[shut+2]); state != "Z" && state != "X" {
+			out = append(out, member{filepath.Base(dir), state, string(stat[open+1 : shut]), bytes.Contains(env, []byte("SHAKEDOWN_TREE=supervisor"))})
+		}
+	}
+	return out
+}
+
+// look takes down what the victim has, a moment before it is killed.
+func (v *victim) look() {
+	listening := listening()
+	var pids []string
+	for _, p := range v.processes() {
+		pids = append(pids, p.pid)
+		if p.state == "T" {
+			v.stopped++
+		}
+		fds, _ := filepath.Glob("/proc/" + p.pid + "/fd/*")
+		for _, fd := range fds {
+			to, _ := os.Readlink(fd)
+			if inode := strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]"); slices.Contains(listening, inode) {
+				v.listeners = append(v.listeners, inode)
+			}
+		}
+	}
+	for id, creator := range memory() {
+		if slices.Contains(pids, creator) {
+			v.memory = append(v.memory, id)
+		}
+	}
+}
+
+// listening returns the inodes of all sockets that listen.
+func listening() (inodes []string) {
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, _ := os.ReadFile(table)
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > 9 && f[3] == "0A" {
+				inodes = append(inodes, f[9])
+			}
+		}
+	}
+	return inodes
+}
+
+// memory returns the ids of all shared memory, with who has made it.
+func memory() map[string]string {
+	out := map[string]string{}
+	b, _ := os.ReadFile("/proc/sysvipc/shm")
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			out[f[1]] = f[4]
+		}
+	}
+	return out
+}
+
+// await waits until nothing is left, and says how long that took for the processes and
+// what they listen at, and for all.
+func (v *victim) await(t *testing.T) (left []string, processes, all time.Duration) {
+	t.Helper()
+	for {
+		left = nil
+		open := listening()
+		for _, inode := range v.listeners {
+			if slices.Contains(open, inode) {
+				left = append(left, "a socket that listens: "+inode)
+			}
+		}
+		supervised := false
+		for _, p := range v.processes() {
+			if p.supervises {
+				supervised = true // it is there until all is gone
+				continue
+			}
+			left = append(left, fmt.Sprintf("process %s %s (%s)", p.pid, p.state, p.name))
+		}
+		took := time.Since(v.killed)
+		if len(left) == 0 && processes == 0 {
+			processes = took
+		}
+		if supervised {
+			left = append(left, "its supervisor")
+		}
+		dirs, _ := filepath.Glob(filepath.Join(v.home, "shakedown-*"))
+		left = append(left, dirs...)
+		for _, id := range v.memory {
+			if _, there := memory()[id]; there {
+				left = append(left, "shared memory "+id)
+			}
+		}
+		if len(left) == 0 { // only then is an engine asked: it takes a while
+			if ids, err := container.Left(context.Background(), v.home); err == nil {
+				left = append(left, ids...)
+			}
+		}
+		if took = time.Since(v.killed); len(left) == 0 || took > leakBound {
+			if processes == 0 {
+				processes = took
+			}
+			return left, processes, took
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// clean removes what is left after all, so that a test that fails leaves nothing.
+func (v *victim) clean() string {
+	cmd := exec.Command("shakedown", "clean")
+	cmd.Env = append(os.Environ(), "TMPDIR="+v.home)
+	said, err := cmd.CombinedOutput()
+	return fmt.Sprintf("shakedown clean: %v\n%s", err, said)
+}
+
+// findings looks for every finding that was printed, and reads all that is on disk.
+func (v *victim) findings() (printed int, wrong []string) {
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	said, err := os.ReadFile(v.stdout)
+	if err != nil {
+		say("%v", err)
+	}
+	runs, _ := filepath.Glob(filepath.Join(v.out, "2*"))
+	for line := range strings.Lines(string(said)) {
+		if told := regexp.MustCompile(`^(BUG   |seen  |unsure) `).MatchString(line); told && len(runs) == 1 {
+			if printed++; !v.kept(store.Run{Dir: runs[0]}, strings.TrimSuffix(line, "\n")) {
+				say("not on disk: %s", line)
+			}
+		}
+	}
+	_ = filepath.WalkDir(v.out, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil || d.IsDir() && d.Name() == ".new":
+			return fs.SkipDir
+		case d.IsDir():
+			return nil
+		}
+		if err := readable(path); err != nil {
+			say("%s: %v", path, err)
+		}
+		return nil
+	})
+	return printed, wrong
+}
+
+// kept reports whether a run has the bug that a line tells of: its directory is named by the
+// signature, which the line begins with.
+func (v *victim) kept(run store.Run, line string) bool {
+	for rest := line[len("unsure "):]; rest != ""; rest = rest[:len(rest)-1] {
+		dir := run.BugDir(rest)
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) == 0 {
+			continue
+		}
+		_, err = os.Stat(filepath.Join(dir, v.last))
+		return err == nil
+	}
+	return false
+}
+
+// readable reads a file as who is to read it.
+func readable(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	switch name := filepath.Base(path); {
+	case strings.HasSuffix(name, ".case"):
+		_, err = harness.ParseCase(b)
+	case strings.HasSuffix(name, ".json"):
+		err = json.Unmarshal(b, new(any))
+	case name == "record.jsonl":
+		_, err = harness.ReadRecord(bytes.NewReader(b))
+	case name == "input.fuzz" || filepath.Base(filepath.Dir(path)) == "text":
+		_, err = engine.Read(path)
+	case strings.Contains(name, ".new") || strings.HasPrefix(name, ".tmp"):
+		err = fmt.Errorf("what was being written is left")
+	}
+	return err
+}
