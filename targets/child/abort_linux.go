@@ -53,9 +53,6 @@ func Sweep(harness string) error {
 	return kill(harness, 0)
 }
 
-// identities are what Harness returns.
-var identities = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
-
 // Left returns what is left of the trees of a harness that has died.
 func Left(harness string) (out []Process) {
 	if Alive(harness) {

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -99,6 +100,9 @@ func inherited() []string {
 
 // treeMark is what the marks of all trees of a harness begin with.
 func treeMark(harness string) string { return treeVar + "=" + harness + "." }
+
+// identities are what Harness returns.
+var identities = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
 
 // Home is what the names of this harness's directories begin with; a number follows. What
 // works below such a directory and has no mark any more is known by that.

@@ -91,6 +91,9 @@ func (s *Supervisor) Release() error {
 // has started it, and waits on standard input for the end of that. Died reports whether
 // that harness, whose identity is given, has died without a word.
 func Supervise(harness string, stdin io.Reader) (died bool, err error) {
+	if !identities.MatchString(harness) {
+		return false, fmt.Errorf("%q is no harness", harness)
+	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	if err := detach(); err != nil {
 		return false, err
