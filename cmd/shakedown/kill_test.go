@@ -79,74 +79,101 @@ func TestKilledLeavesNothing(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64N(1_000_000) + 1
 	}
-	for _, s := range sorts() {
+	for i, s := range sorts() {
 		t.Run(s.name, func(t *testing.T) {
-			for name, dep := range s.needs {
-				if _, err := providers.Choose(t.Context(), name, dep, "."); err != nil {
-					missing := dep.Engine
-					if dep.Provide == "docker" {
-						missing = "docker"
-					}
-					if slices.Contains(strings.Split(os.Getenv("SHAKEDOWN_REQUIRE"), ","), missing) {
-						t.Fatal(err)
-					}
-					t.Skip(err)
-				}
-			}
-			rng := rand.New(rand.NewPCG(seed, 0))
-			sum := map[string]int{}
-			var slowest [2]time.Duration
-			first := rng.IntN(len(moments()))
+			s.need(t)
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			var sum toll
 			for n := range *kills {
-				moment := moments()[(first+n)%len(moments())]
-				v := s.kill(t, rng, moment)
-				left, processes, all := v.await(t)
-				sum[moment]++
-				if v.stopped > 0 {
-					sum["while some were stopped"]++
-				}
-				slowest[0], slowest[1] = max(slowest[0], processes), max(slowest[1], all)
-				if len(left) > 0 {
-					t.Log(v.clean())
-					t.Errorf("-kill-seed %d, kill %d, while %s: left after %s: %q", seed, n+1, moment, leakBound, left)
-				}
-				if processes <= processBound {
-					sum["no process, no listener"]++
-				}
-				if all <= allBound {
-					sum["nothing at all"]++
-				}
-				printed, wrong := v.findings()
-				sum["printed"] += printed
-				if len(wrong) > 0 {
-					t.Errorf("-kill-seed %d, kill %d, while %s: of what was printed, or is on disk: %q", seed, n+1, moment, wrong)
-				} else {
-					sum["findings"]++
+				v := s.kill(t, rng, moments()[(i+n+int(seed%4))%len(moments())])
+				if wrong := sum.add(t, v); len(wrong) > 0 {
+					t.Errorf("-kill-seed %d, kill %d, while %s: %q", seed, n+1, v.moment, wrong)
 				}
 			}
-			t.Logf("-kill-seed %d: %v", seed, sum)
-			t.Logf("no process and no listener after %s: %d of %d, the last after %s", processBound, sum["no process, no listener"], *kills, slowest[0].Round(time.Millisecond))
-			t.Logf("no container, no directory, no shared memory after %s: %d of %d, the last after %s", allBound, sum["nothing at all"], *kills, slowest[1].Round(time.Millisecond))
-			t.Logf("all %d findings that were printed are on disk, nothing is half written: %d of %d", sum["printed"], sum["findings"], *kills)
+			t.Logf("-kill-seed %d: %s", seed, sum)
 			// A machine that is busy with other things may be late for a few.
-			for _, bound := range []string{"no process, no listener", "nothing at all"} {
-				if late := *kills - sum[bound]; late > max(1, *kills/20) {
-					t.Errorf("%s: late %d times of %d", bound, late, *kills)
-				}
+			if late := *kills - min(sum.quick, sum.clean); late > max(1, *kills/20) {
+				t.Errorf("late %d times of %d", late, *kills)
 			}
 		})
 	}
+}
+
+// need skips the test where a store is missing, or fails it where SHAKEDOWN_REQUIRE names that.
+func (s sort) need(t *testing.T) {
+	t.Helper()
+	for name, dep := range s.needs {
+		_, err := providers.Choose(t.Context(), name, dep, ".")
+		missing := dep.Engine
+		if dep.Provide == "docker" {
+			missing = "docker"
+		}
+		switch {
+		case err == nil:
+		case slices.Contains(strings.Split(os.Getenv("SHAKEDOWN_REQUIRE"), ","), missing):
+			t.Fatal(err)
+		default:
+			t.Skip(err)
+		}
+	}
+}
+
+// toll sums up kills.
+type toll struct {
+	kills              int
+	moments            map[string]int
+	running, stopped   int // processes when they were killed, and kills that met some that were stopped
+	listeners, memory  int
+	quick, clean, kept int // kills after which all was as it must be
+	printed            int // findings
+	gone, all          time.Duration
+}
+
+// add waits until nothing is left of a victim, and returns what is wrong.
+func (x *toll) add(t *testing.T, v *victim) (wrong []string) {
+	t.Helper()
+	left, gone, all := v.await(t)
+	if len(left) > 0 {
+		wrong = append(wrong, fmt.Sprintf("left after %s: %q", leakBound, left), v.clean())
+	}
+	printed, lost := v.findings()
+	if x.moments == nil {
+		x.moments = map[string]int{}
+	}
+	x.kills++
+	x.moments[v.moment]++
+	x.running, x.listeners, x.memory, x.printed = x.running+v.running, x.listeners+len(v.listeners), x.memory+len(v.memory), x.printed+printed
+	x.gone, x.all = max(x.gone, gone), max(x.all, all)
+	for n, good := range map[*int]bool{&x.stopped: v.stopped > 0, &x.quick: gone <= processBound, &x.clean: all <= allBound, &x.kept: len(lost) == 0} {
+		if good {
+			*n++
+		}
+	}
+	return append(wrong, lost...)
+}
+
+func (x toll) String() string {
+	return fmt.Sprintf(`killed while %v; there were %d processes (some stopped: %d times), %d listeners, %d segments of shared memory
+%d of %d: no process and no listener after %s, the last after %s
+%d of %d: no container, no directory, no shared memory, no supervisor after %s, the last after %s
+%d of %d: all findings that were printed (%d) are on disk, and nothing is half written`,
+		x.moments, x.running, x.stopped, x.listeners, x.memory,
+		x.quick, x.kills, processBound, x.gone.Round(time.Millisecond),
+		x.clean, x.kills, allBound, x.all.Round(time.Millisecond),
+		x.kept, x.kills, x.printed)
 }
 
 // victim is a command that was killed.
 type victim struct {
 	home, out string // its TMPDIR, and the directory for its results
 	stdout    string
+	moment    string
 	last      string // of the files of a bug; "" where that depends
 	killed    time.Time
 	listeners []string // inodes of its tree's listening sockets
 	memory    []string // ids of its tree's shared memory
-	stopped   int      // processes that were stopped
+	running   int      // processes, and
+	stopped   int      // those that were stopped
 }
 
 // kill starts a command and kills it while it does something.
@@ -161,7 +188,7 @@ func (s sort) kill(t *testing.T, rng *rand.Rand, moment string) *victim {
 	if err := os.Chmod(home, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{home: home, out: filepath.Join(home, "out"), stdout: filepath.Join(home, "stdout")}
+	v := &victim{home: home, moment: moment, out: filepath.Join(home, "out"), stdout: filepath.Join(home, "stdout")}
 	stdout, err := os.Create(v.stdout)
 	if err != nil {
 		t.Fatal(err)
@@ -284,6 +311,7 @@ func (v *victim) look() {
 	var pids []string
 	for _, p := range v.processes() {
 		pids = append(pids, p.pid)
+		v.running++
 		if p.state == "T" {
 			v.stopped++
 		}

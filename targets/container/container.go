@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -247,11 +248,41 @@ func Left(ctx context.Context, dir string) ([]string, error) {
 }
 
 func (e *Engine) of(ctx context.Context, dir string) (ids []string, err error) {
-	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", RunLabel)})
-	for _, c := range list.Items {
-		if run := c.Labels[RunLabel]; run == dir || strings.HasPrefix(run, dir+"/") {
-			ids = append(ids, c.ID)
+	runs, err := e.runs(ctx)
+	for run, of := range runs {
+		if run == dir || strings.HasPrefix(run, dir+"/") {
+			ids = append(ids, of...)
 		}
 	}
 	return ids, err
+}
+
+// runs returns the ids of all containers, by the directory of their run.
+func (e *Engine) runs(ctx context.Context) (map[string][]string, error) {
+	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", RunLabel)})
+	out := map[string][]string{}
+	for _, c := range list.Items {
+		out[c.Labels[RunLabel]] = append(out[c.Labels[RunLabel]], c.ID)
+	}
+	return out, err
+}
+
+// Strays returns the ids of containers whose run's directory is not here, by that: somebody
+// has removed it, or the run is one of another machine or within a container, and may go on.
+// Where no engine of this machine answers at once, there are none.
+func Strays(ctx context.Context) map[string][]string {
+	e, err := Connect(ctx, time.Second)
+	if err != nil {
+		return nil
+	}
+	defer e.Close()
+	runs, err := e.runs(ctx)
+	if err != nil || !Local(e.host) {
+		return nil
+	}
+	maps.DeleteFunc(runs, func(dir string, _ []string) bool {
+		_, err := os.Lstat(dir)
+		return !errors.Is(err, os.ErrNotExist)
+	})
+	return runs
 }

@@ -419,6 +419,21 @@ func TestBuryWaitsForOneThatIsUnderWay(t *testing.T) {
 	}
 }
 
+func TestStraysHaveLostTheirDirectory(t *testing.T) {
+	t.Parallel()
+	c, _ := script(t, connect(t), "sleep 60")
+	dir := c.opts.Dir
+	if got, stray := Strays(t.Context())[dir]; stray {
+		t.Errorf("%q has a directory", got)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := Strays(t.Context())[dir]; !slices.Equal(got, []string{c.tc.GetContainerID()}) {
+		t.Errorf("strays: %q", got)
+	}
+}
+
 func TestBuryDoesNotWaitForWhatWasMade(t *testing.T) {
 	t.Parallel()
 	c, _ := script(t, connect(t), "sleep 60")
