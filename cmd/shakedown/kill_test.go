@@ -137,6 +137,9 @@ func (x *toll) add(t *testing.T, v *victim) (wrong []string) {
 		wrong = append(wrong, fmt.Sprintf("left after %s: %q", leakBound, left), v.clean())
 	}
 	printed, lost := v.findings()
+	if err := os.RemoveAll(v.home); err != nil { // many of them need much room
+		t.Error(err)
+	}
 	if x.moments == nil {
 		x.moments = map[string]int{}
 	}
