@@ -145,7 +145,7 @@ func (s settings) prepare(path string, env map[string]string) (plan, error) {
 	}
 	return plan{
 		file: file,
-		opts: process.Options{Name: path, Bugs: env["bugs"], Engine: env["engine"], Rungs: rungs},
+		opts: process.Options{Name: path, Bugs: env["bugs"], Engine: env["engine"], Rungs: rungs, Supervisor: supervisor()},
 		lab: campaign.Lab{
 			Target:    &harness.Target{Name: path, Ops: file.HarnessOps(), Links: deps, Procs: append([]string{harness.Service}, deps...), Stores: stores},
 			Detectors: detect.All(),

@@ -274,12 +274,12 @@ func (h *hunting) crash(ctx context.Context, c engine.Crasher) {
 		return
 	}
 	h.suspects = append(h.suspects, s)
-	l.progress.around(func() {
-		fmt.Fprintf(l.stdout, "seen   %s (after %s)\n", report.Clean(s.name()), s.at.Round(time.Millisecond))
-	})
 	if err := l.dir.Keep(s.name(), files(c.Input, s.found, c.Output)); err != nil {
 		h.row.Notes = append(h.row.Notes, "not saved: "+err.Error())
 	}
+	l.progress.around(func() {
+		fmt.Fprintf(l.stdout, "seen   %s (after %s)\n", report.Clean(s.name()), s.at.Round(time.Millisecond))
+	})
 }
 
 // like returns the suspects that were found by the same detector in the same place.
@@ -370,12 +370,18 @@ func (l *fuzzLab) save(fn function.Func, corpus []engine.Input) error {
 	if err := errors.Join(os.MkdirAll(text, 0o755), os.MkdirAll(raw, 0o755)); err != nil {
 		return err
 	}
+	write := func(path string, data []byte) error {
+		if info, err := os.Stat(path); err == nil && info.Size() == int64(len(data)) {
+			return nil // what has this name has these bytes
+		}
+		return l.dir.Write(path, data)
+	}
 	for _, in := range corpus {
-		if err := os.WriteFile(filepath.Join(text, in.Name()), in.Text(), 0o644); err != nil {
+		if err := write(filepath.Join(text, in.Name()), in.Text()); err != nil {
 			return err
 		}
 		if b, ok := in.Raw(); ok {
-			if err := os.WriteFile(filepath.Join(raw, in.Name()), b, 0o644); err != nil {
+			if err := write(filepath.Join(raw, in.Name()), b); err != nil {
 				return err
 			}
 		}

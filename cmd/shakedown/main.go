@@ -71,7 +71,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	root.SetOut(out)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	root.AddCommand(runCommand(), upCommand(), fuzzCommand(), replayCommand(), minimizeCommand(), judgeCommand(), benchCommand(), listCommand(), versionCommand())
+	root.AddCommand(runCommand(), upCommand(), fuzzCommand(), replayCommand(), minimizeCommand(), judgeCommand(), benchCommand(), listCommand(), cleanCommand(), superviseCommand(), versionCommand())
 	for _, c := range root.Commands() {
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {

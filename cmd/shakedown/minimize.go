@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +12,7 @@ import (
 	"github.com/shakedown-go/shakedown/harness/detect"
 	"github.com/shakedown-go/shakedown/harness/gate"
 	"github.com/shakedown-go/shakedown/harness/report"
+	"github.com/shakedown-go/shakedown/harness/store"
 )
 
 // minimizeFlags are the flags of minimize.
@@ -91,7 +91,7 @@ func (f minimizeFlags) run(ctx context.Context, file string, stdout, stderr io.W
 	if f.out == "" {
 		f.out = file + ".min"
 	}
-	if err := os.WriteFile(f.out, []byte(bug.Case.String()), 0o644); err != nil {
+	if err := store.Write(f.out, []byte(bug.Case.String())); err != nil {
 		return fmt.Errorf("%w; the case that would stand there:\n%s", err, bug.Case)
 	}
 	report.Proof(stdout, bug, replayLine(f.out))

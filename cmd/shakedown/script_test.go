@@ -117,19 +117,36 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // idle wants that nothing runs which the script's commands have started: children of the
-// harness carry a mark and the script's directory in their environment.
+// harness carry a mark and the script's directory in their environment. One that has ended
+// without a word has a supervisor, which has some time.
 func idle(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: idle")
 	}
-	environs, err := filepath.Glob("/proc/[0-9]*/environ")
-	ts.Check(err)
-	own := regexp.MustCompile(regexp.QuoteMeta(ts.Getenv("WORK")) + `[/\x00]`) // and not of a script whose name begins so
-	for _, file := range environs {
-		env, err := os.ReadFile(file)
-		if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && own.Match(env) {
-			cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
-			ts.Fatalf("left running: %s: %q", filepath.Base(filepath.Dir(file)), bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
+	gone(ts, processBound, func() (left string) {
+		environs, err := filepath.Glob("/proc/[0-9]*/environ")
+		ts.Check(err)
+		own := regexp.MustCompile(regexp.QuoteMeta(ts.Getenv("WORK")) + `[/\x00]`) // and not of a script whose name begins so
+		for _, file := range environs {
+			env, err := os.ReadFile(file)
+			if err == nil && bytes.Contains(env, []byte("SHAKEDOWN_TREE=")) && own.Match(env) {
+				cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+				left += fmt.Sprintf("%s: %q\n", filepath.Base(filepath.Dir(file)), bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
+			}
+		}
+		return left
+	})
+}
+
+// gone wants that nothing is left within a time.
+func gone(ts *testscript.TestScript, within time.Duration, look func() (left string)) {
+	for late := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
+		left := look()
+		if left == "" {
+			return
+		}
+		if time.Now().After(late) {
+			ts.Fatalf("left after %s: %s", within, left)
 		}
 	}
 }
@@ -152,9 +169,9 @@ func uncontained(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: uncontained")
 	}
-	left, err := container.Left(context.Background(), ts.Getenv("WORK"))
-	ts.Check(err)
-	if len(left) > 0 {
-		ts.Fatalf("containers are left: %s", left)
-	}
+	gone(ts, allBound, func() string {
+		left, err := container.Left(context.Background(), ts.Getenv("WORK"))
+		ts.Check(err)
+		return strings.Join(left, " ")
+	})
 }

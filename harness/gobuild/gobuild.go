@@ -41,6 +41,7 @@ type Options struct {
 	// Temp is where the toolchain works. A build that is interrupted leaves its files in
 	// there: they are the caller's to remove. Zero means os.TempDir.
 	Temp string
+	Env  []string // of the toolchain, on top of this process's
 }
 
 // Binary is a service that was built.
@@ -292,7 +293,7 @@ func (b *builder) settle(out string, bin *Binary) error {
 func (b *builder) run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.Dir
-	cmd.Env = cmd.Environ()
+	cmd.Env = append(cmd.Environ(), b.Env...)
 	if b.experiment != "" {
 		cmd.Env = append(cmd.Env, "GOEXPERIMENT="+b.experiment)
 	}

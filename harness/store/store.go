@@ -5,6 +5,9 @@
 //	  campaign.json
 //	  bugs/race-cart.add-cart.add-1f2e3d4c/
 //	    case.case first.case record.jsonl output.txt bug.json
+//
+// A file is complete or absent, and it is on disk before anybody is told of it. What is being
+// written is in .new: where a run was killed, something may be left there, and nowhere else.
 package store
 
 import (
@@ -13,9 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
@@ -57,13 +63,8 @@ func (r *Run) CaseFile(signature string) string {
 	return filepath.Join(r.BugDir(signature), "case.case")
 }
 
-// Put writes a bug and the record that shows it. Each file is complete or absent, whatever
-// happens meanwhile; bug.json comes last.
+// Put writes a bug and the record that shows it; bug.json comes last.
 func (r *Run) Put(b harness.Bug, rec *harness.Record) error {
-	dir := r.BugDir(b.Signature)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	var events bytes.Buffer
 	if err := rec.Write(&events); err != nil {
 		return err
@@ -72,35 +73,58 @@ func (r *Run) Put(b harness.Bug, rec *harness.Record) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
+	return r.keep(r.BugDir(b.Signature), []file{
 		{"first.case", []byte(b.First.String())},
 		{"case.case", []byte(b.Case.String())},
 		{"record.jsonl", events.Bytes()},
 		{"output.txt", output(b, rec)},
 		{"bug.json", append(about, '\n')},
-	} {
-		if err := write(filepath.Join(dir, f.name), f.data); err != nil {
+	})
+}
+
+// Keep writes files beside what is known of the bug with that signature.
+func (r *Run) Keep(signature string, files map[string][]byte) error {
+	var list []file
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		list = append(list, file{name, files[name]})
+	}
+	return r.keep(r.BugDir(signature), list)
+}
+
+type file struct {
+	name string
+	data []byte
+}
+
+// keep writes the files of a bug in their order, and has them on disk when it returns.
+func (r *Run) keep(dir string, files []file) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := r.Write(filepath.Join(dir, f.name), f.data); err != nil {
 			return err
 		}
 	}
-	return nil
+	var errs []error
+	for _, d := range []string{dir, filepath.Dir(dir), r.Dir, filepath.Dir(r.Dir)} {
+		errs = append(errs, sync(d))
+	}
+	return errors.Join(errs...)
 }
 
-// Keep writes files beside what is known of the bug with that signature. Each of them is
-// complete or absent.
-func (r *Run) Keep(signature string, files map[string][]byte) error {
-	dir := r.BugDir(signature)
-	err := os.MkdirAll(dir, 0o755)
-	for name, data := range files {
-		if err == nil {
-			err = write(filepath.Join(dir, name), data)
-		}
+// Write writes a file, or replaces it, in one step. It is on the file system that the run's
+// directory is on.
+func (r *Run) Write(path string, data []byte) error {
+	stage := r.stage()
+	if err := os.MkdirAll(stage, 0o755); err != nil {
+		return err
 	}
-	return err
+	return write(stage, path, data)
 }
+
+// stage is where files are until they are complete.
+func (r *Run) stage() string { return filepath.Join(r.Dir, ".new") }
 
 // Discard removes the directory of a run in which nothing was done, and the directory
 // that it stands in if that is now empty.
@@ -114,13 +138,16 @@ func (r *Run) Discard() error {
 	return nil
 }
 
-// Campaign writes campaign.json.
+// Campaign writes campaign.json: nothing comes after that.
 func (r *Run) Campaign(result any) error {
 	b, err := json.MarshalIndent(result, "", "  ")
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(r.Dir, "campaign.json"), append(b, '\n'))
+	if err := r.Write(filepath.Join(r.Dir, "campaign.json"), append(b, '\n')); err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(r.stage()), sync(r.Dir))
 }
 
 // output is what a person reads first: the report, then what the processes printed.
@@ -138,9 +165,18 @@ func output(b harness.Bug, rec *harness.Record) []byte {
 	return w.Bytes()
 }
 
-// write replaces a file in one step, and has it on disk when it returns.
-func write(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+// Write replaces a file in one step, and has it on disk when it returns. What is no file, a
+// terminal or a pipe, is written to.
+func Write(path string, data []byte) error {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, data, 0o644)
+	}
+	return errors.Join(write(filepath.Dir(path), path, data), sync(filepath.Dir(path)))
+}
+
+// write replaces a file by one that is made in the directory stage.
+func write(stage, path string, data []byte) error {
+	f, err := os.CreateTemp(stage, ".new-*")
 	if err != nil {
 		return err
 	}
@@ -153,6 +189,19 @@ func write(path string, data []byte) error {
 		err = errors.Join(err, os.Remove(f.Name()))
 	}
 	return err
+}
+
+// sync has the names in a directory on disk.
+func sync(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) { // some file systems have no such thing
+		err = nil
+	}
+	return errors.Join(err, d.Close())
 }
 
 // Slug makes a file name of a signature: its readable part and a hash of the whole.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,4 +82,66 @@ func FuzzSlug(f *testing.F) {
 			t.Errorf("%q is no file name", s)
 		}
 	})
+}
+
+func TestWhatIsWrittenIsNeverHalf(t *testing.T) {
+	t.Parallel()
+	run, err := Create(t.TempDir(), 1, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(run.BugDir("x"), "case")
+	texts := []string{strings.Repeat("a", 1<<20), strings.Repeat("b", 1<<20)}
+	done := make(chan error)
+	go func() {
+		for i := range 20 {
+			if err := run.Keep("x", map[string][]byte{"case": []byte(texts[i%2])}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		if b, err := os.ReadFile(path); err == nil && string(b) != texts[0] && string(b) != texts[1] {
+			t.Fatalf("half a file of %d bytes was seen", len(b))
+		}
+		if files, err := os.ReadDir(filepath.Dir(path)); err == nil && len(files) > 1 {
+			t.Fatalf("something else is beside it: %v", files)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := run.Campaign(1); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := os.ReadDir(run.Dir); err != nil || len(left) != 2 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+			return
+		default:
+		}
+	}
+}
+
+func TestWriteGoesThroughWhatIsNoFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, file} {
+		if err := Write(path, []byte(path)); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(file); err != nil || string(b) != path {
+			t.Errorf("%s: %q, %v", path, b, err)
+		}
+		if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() {
+			t.Errorf("the link has become a file: %v", err)
+		}
+	}
 }

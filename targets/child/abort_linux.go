@@ -3,6 +3,8 @@ package child
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,18 +30,105 @@ func identity(pid int, start uint64) string {
 // told, and what is started meanwhile by other goroutines dies with this process.
 func Abort() error { return kill(Harness(), os.Getpid()) }
 
-// Sweep kills what is left of the trees of a harness that has died. It leaves those of a
-// harness alone that runs.
-func Sweep(harness string) error {
+// Alive reports whether the harness of an identity runs.
+func Alive(harness string) bool {
 	pid, _, _ := strings.Cut(harness, "-")
 	n, err := strconv.Atoi(pid)
 	if err != nil {
+		return false
+	}
+	m, there := readMember(n)
+	return there && m.state != 'Z' && m.state != 'X' && identity(n, m.start) == harness
+}
+
+// Sweep kills what is left of the trees of a harness that has died. It leaves those of a
+// harness alone that runs.
+func Sweep(harness string) error {
+	if !identities.MatchString(harness) {
 		return fmt.Errorf("%q is no harness", harness)
 	}
-	if m, there := readMember(n); there && m.state != 'Z' && identity(n, m.start) == harness {
+	if Alive(harness) {
 		return nil
 	}
 	return kill(harness, 0)
+}
+
+// Left returns what is left of the trees of a harness that has died.
+func Left(harness string) (out []Process) {
+	if Alive(harness) {
+		return nil
+	}
+	t := scan(0)
+	mine := of(harness)
+	for _, m := range alive(t.trees(func(m member) bool { return mine(m.pid) })) {
+		name, _ := os.ReadFile("/proc/" + strconv.Itoa(m.pid) + "/comm") // it may have ended by now
+		out = append(out, Process{m.pid, strings.TrimSpace(string(name))})
+	}
+	return out
+}
+
+// Dead returns the harnesses that have died, but not all that they have started: such as
+// runs in this namespace of processes, whose numbers mean the same here, and belongs to a
+// user who is meant.
+func Dead(user func(uid int) bool) (harnesses []string) {
+	here, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return nil
+	}
+	for _, m := range alive(scan(0).procs) {
+		dir := "/proc/" + strconv.Itoa(m.pid)
+		info, err := os.Stat(dir)
+		if err != nil || !user(int(info.Sys().(*syscall.Stat_t).Uid)) {
+			continue
+		}
+		if there, err := os.Readlink(dir + "/ns/pid"); err != nil || there != here {
+			continue
+		}
+		if id := harnessOf(m.pid); id != "" && !Alive(id) && !slices.Contains(harnesses, id) {
+			harnesses = append(harnesses, id)
+		}
+	}
+	return harnesses
+}
+
+// of returns what tells the processes of a harness, but for those that only descend from
+// one of them.
+func of(harness string) func(pid int) bool {
+	return func(pid int) bool { return harnessOf(pid) == harness }
+}
+
+var (
+	treeMarks = regexp.MustCompile(`(?:^|\x00)` + treeVar + `=([0-9]+-[0-9]+)\.`)
+	entries   = regexp.MustCompile(`(?:^|\x00)[A-Za-z_][A-Za-z0-9_]*=`)
+	homes     = regexp.MustCompile(`/` + home + `([0-9]+-[0-9]+)-[0-9]+(?:/|$)`)
+)
+
+// harnessOf returns the identity of the harness that has started a process, by its mark, ""
+// for none. A server of Postgres writes over its environment to show in its place what it
+// does; it is told by the directory that it works in, where the harness keeps its data. A
+// shell that somebody has gone there with has an environment.
+func harnessOf(pid int) string {
+	dir := "/proc/" + strconv.Itoa(pid)
+	env, err := os.ReadFile(dir + "/environ")
+	if err != nil {
+		return ""
+	}
+	if m := treeMarks.FindSubmatch(env); m != nil {
+		return string(m[1])
+	}
+	if entries.Match(env) {
+		return ""
+	}
+	at, _ := os.Readlink(dir + "/cwd") // of a kernel thread it cannot be read
+	if m := homes.FindStringSubmatch(strings.TrimSuffix(at, " (deleted)")); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// supervises reports whether a process is a supervisor.
+func supervises(m member) bool {
+	return marked(m.pid, func(mark string) bool { return mark == supervisorMark })
 }
 
 // kill ends the trees that carry a mark of the harness, and those of the children of a
@@ -47,11 +136,12 @@ func Sweep(harness string) error {
 func kill(harness string, parent int) error {
 	late := time.Now().Add(abortTime)
 	known, had := map[int]member{}, map[member]bool{}
+	mine := of(harness)
 	// As in Child.Kill, what is stopped starts nothing and loses no parent meanwhile.
 	for sig := syscall.SIGSTOP; ; {
 		known = scan(0).trees(func(m member) bool {
-			return m.pid != parent && (known[m.pid].identity() == m.identity() || parent != 0 && m.parent == parent ||
-				marked(m.pid, func(mark string) bool { return strings.HasPrefix(mark, treeMark(harness)) }))
+			return m.pid != parent && (known[m.pid].identity() == m.identity() || parent != 0 && m.parent == parent && !supervises(m) ||
+				mine(m.pid))
 		})
 		left, news := alive(known), false
 		for _, m := range left {

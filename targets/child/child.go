@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ const (
 	// are gone: it is inherited by everything that the child starts. Its value is the
 	// identity of the harness, a point, and something random.
 	treeVar = "SHAKEDOWN_TREE"
+
+	// home is what the names of a harness's directories begin with.
+	home = "shakedown-"
 
 	// drainTime is how long a stream may stay open after the child itself has ended:
 	// something that it started may hold it and outlive it.
@@ -100,6 +104,17 @@ func inherited() []string {
 // treeMark is what the marks of all trees of a harness begin with.
 func treeMark(harness string) string { return treeVar + "=" + harness + "." }
 
+// identities are what Harness returns.
+var identities = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
+
+// Home is what the names of this harness's directories begin with; a number follows. What
+// works below such a directory and has no mark any more is known by that.
+func Home() string { return home + Harness() + "-" }
+
+// Mark returns an entry for the environment of a program that something else than Start
+// starts, and all that this one starts: by it they are found when the harness has died.
+func Mark() string { return treeMark(Harness()) + rand.Text() }
+
 // Start starts a program. Where the system allows it, the child dies with the harness.
 func Start(o Options) (*Child, error) {
 	if o.Name == "" {
@@ -115,7 +130,7 @@ func Start(o Options) (*Child, error) {
 		name:  o.Name,
 		emit:  o.Emit,
 		cmd:   exec.Command(o.Path, o.Args...),
-		mark:  treeMark(Harness()) + rand.Text(),
+		mark:  Mark(),
 		done:  make(chan struct{}),
 		known: map[int]member{},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -31,6 +32,9 @@ const (
 	createTime = 30 * time.Second
 	removeTime = 20 * time.Second // goes on when the caller's context is cancelled
 	removeGap  = 20 * time.Millisecond
+
+	// An engine goes on making a container when nobody waits for it any more.
+	underWayTime = 5 * time.Second
 )
 
 // Options say what to run.
@@ -63,7 +67,7 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 	if o.Emit == nil {
 		o.Emit = func(harness.Event) {}
 	}
-	if err := os.WriteFile(filepath.Join(o.Dir, journal), nil, 0o600); err != nil {
+	if err := note(o.Dir, asked); err != nil {
 		return nil, err
 	}
 	// An engine goes on with what it is no longer asked for: then nobody knew the container.
@@ -92,6 +96,9 @@ func (e *Engine) Create(ctx context.Context, o Options) (*Container, error) {
 		}
 	}
 	tc, err := e.provider.CreateContainer(whole, req)
+	if err == nil { // otherwise there may be one, or come one
+		err = note(o.Dir, answered)
+	}
 	c := &Container{engine: e, opts: o, tc: tc}
 	if err != nil {
 		err = fmt.Errorf("create the container of %s: %w", o.Name, err)
@@ -148,21 +155,44 @@ func (e *Engine) remove(ctx context.Context, id string) error {
 	}
 }
 
+// What the journal of a run says: one word a line.
+const (
+	asked    = "asked"    // a container is about to be made
+	answered = "answered" // it was made
+)
+
+// note writes a word into the journal.
+func note(dir, word string) error {
+	f, err := os.OpenFile(filepath.Join(dir, journal), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(word + "\n")
+	return errors.Join(err, f.Close())
+}
+
 // Bury removes the containers of a run, whose directory is given: of one that has died, or
-// is about to. Where the run has had none, nobody is asked.
+// is about to. Where the run has had none, nobody is asked. Where it has died while it
+// waited for one, Bury looks for that for a while.
 func Bury(ctx context.Context, dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, journal)); err != nil {
+	words, err := os.ReadFile(filepath.Join(dir, journal))
+	if err != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, removeTime)
 	defer cancel()
-	if err := bury(ctx, dir); err != nil {
+	until := time.Now()
+	if strings.Count(string(words), asked) > strings.Count(string(words), answered) {
+		until = until.Add(underWayTime)
+	}
+	if err := bury(ctx, dir, until); err != nil {
 		return fmt.Errorf("remove the containers of %s: %w", dir, err)
 	}
 	return os.Remove(filepath.Join(dir, journal))
 }
 
-func bury(ctx context.Context, dir string) error {
+// bury removes a run's containers until there are none and that time has come.
+func bury(ctx context.Context, dir string, until time.Time) error {
 	e, err := Connect(ctx, 0)
 	if err != nil {
 		return err
@@ -170,8 +200,16 @@ func bury(ctx context.Context, dir string) error {
 	defer e.Close()
 	for { // again, as one may have been under way
 		left, err := e.of(ctx, dir)
-		if err != nil || len(left) == 0 {
+		if err != nil || len(left) == 0 && !time.Now().Before(until) {
 			return err
+		}
+		if len(left) == 0 {
+			select {
+			case <-time.After(removeGap):
+			case <-ctx.Done():
+				return fmt.Errorf("one may be under way: %w", ctx.Err())
+			}
+			continue
 		}
 		errs := make([]error, len(left))
 		var all sync.WaitGroup
@@ -189,6 +227,15 @@ func bury(ctx context.Context, dir string) error {
 	}
 }
 
+// Held returns the ids of the containers that Bury would remove. As there, nobody is asked
+// where the run has had none.
+func Held(ctx context.Context, dir string) ([]string, error) {
+	if _, err := os.Stat(filepath.Join(dir, journal)); err != nil {
+		return nil, nil
+	}
+	return Left(ctx, dir)
+}
+
 // Left returns the ids of the containers of a run, whose directory is given, or of all runs
 // whose directories are below it.
 func Left(ctx context.Context, dir string) ([]string, error) {
@@ -201,11 +248,41 @@ func Left(ctx context.Context, dir string) ([]string, error) {
 }
 
 func (e *Engine) of(ctx context.Context, dir string) (ids []string, err error) {
-	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", RunLabel)})
-	for _, c := range list.Items {
-		if run := c.Labels[RunLabel]; run == dir || strings.HasPrefix(run, dir+"/") {
-			ids = append(ids, c.ID)
+	runs, err := e.runs(ctx)
+	for run, of := range runs {
+		if run == dir || strings.HasPrefix(run, dir+"/") {
+			ids = append(ids, of...)
 		}
 	}
 	return ids, err
+}
+
+// runs returns the ids of all containers, by the directory of their run.
+func (e *Engine) runs(ctx context.Context) (map[string][]string, error) {
+	list, err := e.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", RunLabel)})
+	out := map[string][]string{}
+	for _, c := range list.Items {
+		out[c.Labels[RunLabel]] = append(out[c.Labels[RunLabel]], c.ID)
+	}
+	return out, err
+}
+
+// Strays returns the ids of containers whose run's directory is not here, by that: somebody
+// has removed it, or the run is one of another machine or within a container, and may go on.
+// Where no engine of this machine answers at once, there are none.
+func Strays(ctx context.Context) map[string][]string {
+	e, err := Connect(ctx, time.Second)
+	if err != nil {
+		return nil
+	}
+	defer e.Close()
+	runs, err := e.runs(ctx)
+	if err != nil || !Local(e.host) {
+		return nil
+	}
+	maps.DeleteFunc(runs, func(dir string, _ []string) bool {
+		_, err := os.Lstat(dir)
+		return !errors.Is(err, os.ErrNotExist)
+	})
+	return runs
 }

@@ -389,6 +389,70 @@ func TestNoEngine(t *testing.T) {
 	}
 }
 
+func TestBuryWaitsForOneThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	e, dir := connect(t), runDir(t)
+	// A harness died while it waited for the engine, which goes on.
+	if err := note(dir, asked); err != nil {
+		t.Fatal(err)
+	}
+	buried := make(chan error)
+	go func() { buried <- Bury(t.Context(), dir) }()
+	select {
+	case err := <-buried:
+		t.Fatalf("it does not wait: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	if _, err := e.docker.ContainerCreate(t.Context(), client.ContainerCreateOptions{
+		Config: &container.Config{Image: imageID(t, e), Cmd: []string{"sleep", "60"}, Labels: map[string]string{RunLabel: dir}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-buried; err != nil {
+		t.Fatal(err)
+	}
+	if left, err := Left(t.Context(), dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+	if held, err := Held(t.Context(), dir); err != nil || len(held) > 0 {
+		t.Errorf("held: %q, %v", held, err)
+	}
+}
+
+func TestStraysHaveLostTheirDirectory(t *testing.T) {
+	t.Parallel()
+	c, _ := script(t, connect(t), "sleep 60")
+	dir := c.opts.Dir
+	if got, stray := Strays(t.Context())[dir]; stray {
+		t.Errorf("%q has a directory", got)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := Strays(t.Context())[dir]; !slices.Equal(got, []string{c.tc.GetContainerID()}) {
+		t.Errorf("strays: %q", got)
+	}
+}
+
+func TestBuryDoesNotWaitForWhatWasMade(t *testing.T) {
+	t.Parallel()
+	c, _ := script(t, connect(t), "sleep 60")
+	dir := c.opts.Dir
+	if held, err := Held(t.Context(), dir); err != nil || !slices.Equal(held, []string{c.tc.GetContainerID()}) {
+		t.Errorf("held: %q, %v", held, err)
+	}
+	words, err := os.ReadFile(filepath.Join(dir, journal))
+	if want := asked + "\n" + answered + "\n"; err != nil || string(words) != want {
+		t.Errorf("the journal says %q, %v, want %q", words, err, want)
+	}
+	if err := Bury(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := Held(t.Context(), dir); err != nil || len(held) > 0 {
+		t.Errorf("held: %q, %v", held, err)
+	}
+}
+
 func TestHost(t *testing.T) {
 	for _, tt := range []struct{ docker, override, want string }{
 		{"", "", "127.0.0.1"},

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +40,12 @@ type Options struct {
 	Rungs  map[string]string // wanted for each dependency, as in a case's env: "local@15.18"; zero leaves it to the description
 	Engine string            // of the links, as in a case's env: "native", "toxiproxy@2.12.0"; zero leaves it to the description
 	Cache  string            // of built binaries; zero means gobuild's own
+
+	// Supervisor are arguments with which this program is started once more, to look after
+	// what this process starts: it is to call Supervise with the two that come after them.
+	// Without, what a process that is killed leaves behind ends with it as far as the system
+	// sees to that, and the rest is there until the next one sweeps it.
+	Supervisor []string
 }
 
 // System is a service with its dependencies.
@@ -52,6 +59,7 @@ type System struct {
 
 	file    *spec.File
 	opts    Options
+	guard   *child.Supervisor // nil for none
 	scratch scratch
 	maker   maker
 	port    *child.Port
@@ -89,16 +97,14 @@ func Open(ctx context.Context, f *spec.File, o Options) (*System, error) {
 }
 
 func (s *System) open(ctx context.Context) (err error) {
-	parent := scratchParent()
-	sweep(ctx, parent)
-	if s.scratch, err = newScratch(parent); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	if s.port, err = child.ReservePort(); err != nil {
 		return err
 	}
 	if s.file.Service.Build != "" {
-		s.maker = &binary{Options: gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: true, Leaks: true, Cache: s.opts.Cache, Temp: s.scratch.dir}}
+		s.maker = &binary{Options: gobuild.Options{Dir: s.file.Dir, Package: s.file.Service.Build, Race: true, Leaks: true, Cache: s.opts.Cache, Temp: s.scratch.dir, Env: []string{child.Mark()}}}
 	} else {
 		s.maker = &image{file: s.file, run: s.scratch.dir}
 	}
@@ -131,6 +137,20 @@ func (s *System) open(ctx context.Context) (err error) {
 	}
 	s.describe(b)
 	return nil
+}
+
+// prepare makes the directory, with a supervisor that is there before anything is that it
+// has to look after, and sweeps away what others have left.
+func (s *System) prepare(ctx context.Context) (err error) {
+	parent := scratchParent()
+	if len(s.opts.Supervisor) > 0 {
+		if s.guard, err = child.StartSupervisor(append(slices.Clone(s.opts.Supervisor), child.Harness(), parent)...); err != nil {
+			return err
+		}
+	}
+	sweep(ctx, parent)
+	s.scratch, err = newScratch(parent)
+	return err
 }
 
 // interrupted returns err, and where that came of the end of ctx, says what it came in the
@@ -293,7 +313,12 @@ func (s *System) Close(ctx context.Context) error {
 	if s.maker != nil {
 		errs = append(errs, s.maker.close())
 	}
-	return errors.Join(append(errs, s.scratch.remove(ctx))...)
+	err := errors.Join(append(errs, s.scratch.remove(ctx))...)
+	if err == nil { // otherwise the supervisor sees to the rest once this process has ended
+		err = s.guard.Release()
+		s.guard = nil
+	}
+	return err
 }
 
 // epoch makes the directory of a new process life.

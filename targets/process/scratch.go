@@ -34,12 +34,15 @@ const maxParent = 40
 
 var scratchName = regexp.MustCompile(`^shakedown-(\d+-\d+)-\d+$`)
 
+// lastParent is where scratch directories are when TMPDIR is too long.
+const lastParent = "/tmp"
+
 // scratchParent returns where scratch directories are.
 func scratchParent() string {
-	if parent := os.TempDir(); len(parent) <= maxParent {
+	if parent, err := filepath.Abs(os.TempDir()); err == nil && len(parent) <= maxParent {
 		return parent
 	}
-	return "/tmp"
+	return lastParent
 }
 
 func newScratch(parent string) (scratch, error) {
@@ -47,7 +50,7 @@ func newScratch(parent string) (scratch, error) {
 	var err error
 	for range tries {
 		var dir string
-		if dir, err = os.MkdirTemp(parent, "shakedown-"+child.Harness()+"-"); err != nil {
+		if dir, err = os.MkdirTemp(parent, child.Home()); err != nil {
 			return scratch{}, fmt.Errorf("make a scratch directory: %w; TMPDIR says where", err)
 		}
 		var s scratch
@@ -125,14 +128,22 @@ func scratches(parent string, f func(dir, harness string) error) error {
 	return errors.Join(errs...)
 }
 
+// buried calls bury for each scratch directory of a harness that has died, which it holds
+// meanwhile.
+func buried(parent string, bury func(s *scratch, harness string) error) error {
+	return scratches(parent, func(dir, harness string) error {
+		s, err := lockScratch(dir)
+		if err != nil {
+			return nil // its harness lives, or somebody else is at it
+		}
+		return bury(&s, harness)
+	})
+}
+
 // sweep removes the directories of harnesses that have died, and ends what still runs of
 // them. It does what it can: nothing of it is in the way of a new harness.
 func sweep(ctx context.Context, parent string) {
-	_ = scratches(parent, func(dir, harness string) error {
-		s, err := lockScratch(dir)
-		if err != nil {
-			return nil // its harness lives
-		}
+	_ = buried(parent, func(s *scratch, harness string) error {
 		return errors.Join(child.Sweep(harness), s.remove(ctx))
 	})
 }

@@ -3,6 +3,7 @@ package process
 import (
 	"bufio"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -122,7 +123,11 @@ func TestHarness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), f, Options{Cache: filepath.Join(dir, "cache")})
+	o := Options{Cache: filepath.Join(dir, "cache")}
+	if os.Getenv(supervisedVar) != "" {
+		o.Supervisor = []string{"-test.run=^TestSupervisor$"}
+	}
+	s, err := Open(t.Context(), f, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,14 +140,33 @@ func TestHarness(t *testing.T) {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
+	if os.Getenv(supervisedVar) == "close" {
+		if err := errors.Join(in.Stop(t.Context()), s.Close(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		os.Exit(0)
+	}
 	if err := Abort(); err != nil {
 		t.Fatal(err)
 	}
 	os.Exit(130)
 }
 
+// supervisedVar is set for a harness that is to have a supervisor; "close" has it end well.
+const supervisedVar = "SHAKEDOWN_TEST_SUPERVISED"
+
+// TestSupervisor is no test either: it is the supervisor of such a harness.
+func TestSupervisor(t *testing.T) {
+	if flag.NArg() != 2 {
+		t.Skip("it is started by other tests")
+	}
+	if err := Supervise(flag.Arg(0), flag.Arg(1), os.Stdin); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // another starts a harness and returns it with the processes and the directory it has.
-func another(t *testing.T) (cmd *exec.Cmd, abort func(), pids []int, dir string) {
+func another(t *testing.T, env ...string) (cmd *exec.Cmd, abort func(), pids []int, dir string) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux shows what descends from a harness")
@@ -153,7 +177,7 @@ func another(t *testing.T) (cmd *exec.Cmd, abort func(), pids []int, dir string)
 	}
 	open(t, file(t, "plain"), Options{}) // builds it for all
 	cmd = exec.Command(os.Args[0], "-test.run=^TestHarness$", "-test.v")
-	cmd.Env = append(os.Environ(), homeVar+"="+at)
+	cmd.Env = append(append(os.Environ(), homeVar+"="+at), env...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -237,4 +261,129 @@ func TestNextOpenSweepsWhatAKilledHarnessLeft(t *testing.T) {
 	if err := child.Sweep(child.Harness()); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestSupervisorEndsWhatAKilledHarnessLeft(t *testing.T) {
+	t.Parallel()
+	harnesstest.Within(t, 2*time.Second, func() time.Duration {
+		cmd, _, pids, dir := another(t, supervisedVar+"=1")
+		for _, pid := range pids { // stopped, none would notice that its parent is gone
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		cmd.Process.Kill()
+		cmd.Wait()
+		until(t, "all of it is gone", func() bool { return !slices.ContainsFunc(pids, runs) })
+		took := time.Since(began)
+		until(t, "the directory is gone", func() bool {
+			_, err := os.Stat(dir)
+			return errors.Is(err, os.ErrNotExist)
+		})
+		until(t, "the supervisor is gone", func() bool { return len(supervisors(t, cmd.Process.Pid)) == 0 })
+		return took
+	})
+}
+
+func TestSupervisorGoesWithItsHarness(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"close", "abort"} {
+		cmd, end, pids, dir := another(t, supervisedVar+"="+how)
+		if n := len(supervisors(t, cmd.Process.Pid)); n != 1 {
+			t.Errorf("%s: %d supervisors, want 1", how, n)
+		}
+		end()
+		cmd.Wait()
+		if how == "close" { // no moment later
+			if left := supervisors(t, cmd.Process.Pid); len(left) > 0 {
+				t.Errorf("%s: left: %q", how, left)
+			}
+		}
+		until(t, "the supervisor is gone", func() bool { return len(supervisors(t, cmd.Process.Pid)) == 0 })
+		if slices.ContainsFunc(pids, runs) {
+			t.Errorf("%s: of %v some still run", how, pids)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %s is still there: %v", how, dir, err)
+		}
+	}
+}
+
+// supervisors returns the command lines of the supervisors of a harness.
+func supervisors(t *testing.T, harness int) (out []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range all {
+		if b, err := os.ReadFile(file); err == nil && strings.Contains(string(b), fmt.Sprintf("TestSupervisor$\x00%d-", harness)) {
+			out = append(out, string(b))
+		}
+	}
+	return out
+}
+
+func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
+	t.Parallel()
+	cmd, _, pids, dir := another(t)
+	tell := func(what string) {
+		if !strings.HasPrefix(what, "process ") && !strings.HasPrefix(what, "directory ") && !strings.HasPrefix(what, "container ") && !strings.HasPrefix(what, "shared memory ") {
+			t.Errorf("told %q", what)
+		}
+	}
+	if err := Clean(t.Context(), tell); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Fatalf("what belongs to a harness that runs is gone: %v", err)
+	}
+	if err := syscall.Kill(pids[1], syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if err := Clean(t.Context(), tell); err != nil {
+		t.Fatal(err)
+	}
+	// Another test's Open may have been there before us.
+	until(t, "all of it is gone", func() bool { return !slices.ContainsFunc(pids, runs) })
+	until(t, "the directory is gone", func() bool {
+		_, err := os.Stat(dir)
+		return errors.Is(err, os.ErrNotExist)
+	})
+	if err := Clean(t.Context(), func(what string) {
+		if strings.Contains(what, dir) {
+			t.Errorf("again: %s", what)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// runs reports whether there is a process of a number, and it has not ended.
+func runs(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+func TestCleanTellsOfDirectories(t *testing.T) {
+	dir := filepath.Join(scratchParent(), "shakedown-999999999-1-1") // no process has that number
+	for range 5 {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		if err := Clean(t.Context(), func(what string) { told = append(told, what) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("it is still there: %v", err)
+		}
+		if slices.Contains(told, "directory "+dir) {
+			return
+		}
+	}
+	t.Error("nobody told of it, unless another harness was there before us five times")
 }

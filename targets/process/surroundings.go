@@ -29,10 +29,7 @@ func Surround(ctx context.Context, f *spec.File, o Options) (*Surroundings, erro
 		err = interrupted(ctx, err, "bringing up the dependencies")
 		return nil, errors.Join(err, s.Close(ctx))
 	}
-	parent := scratchParent()
-	sweep(ctx, parent)
-	var err error
-	if s.scratch, err = newScratch(parent); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return fail(err)
 	}
 	if err := s.choose(ctx); err != nil {
@@ -41,6 +38,7 @@ func Surround(ctx context.Context, f *spec.File, o Options) (*Surroundings, erro
 	if err := s.engage(); err != nil {
 		return fail(err)
 	}
+	var err error
 	if s.env, err = bringUp(ctx, s.deps, s.scratch.dir, s.tap.emit); err != nil {
 		return fail(err)
 	}

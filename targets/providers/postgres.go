@@ -23,10 +23,12 @@ import (
 
 const (
 	superuser  = "postgres"
-	nobody     = 65534 // who a Postgres runs as where the harness is root: it refuses root
 	initdbTime = time.Minute
 	dataDir    = "data" // in the server's own
 )
+
+// StoreUser is who a Postgres runs as where the harness is root: it refuses root.
+const StoreUser = 65534
 
 func choosePostgres(ctx context.Context, name string, dep spec.Dependency, dir string) (Provider, error) {
 	init := dep.Init
@@ -160,7 +162,7 @@ func pgCredential() *syscall.Credential {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	return &syscall.Credential{Uid: nobody, Gid: nobody}
+	return &syscall.Credential{Uid: StoreUser, Gid: StoreUser}
 }
 
 func orSuperuser(name string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -367,6 +368,22 @@ func TestPostgresTwoAtOnceFromAnEmptyCache(t *testing.T) {
 	wg.Wait()
 	if left, _ := filepath.Glob(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "shakedown/postgres/build-*")); len(left) > 0 {
 		t.Errorf("builds are left: %v", left)
+	}
+}
+
+func TestBuildsOfDeadHarnessesAreSweptAway(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	live := "build-" + child.Harness() + "-1"
+	for _, name := range []string{live, "build-999999999-1-2", "build-old", "15.18-1f2e3d4c"} {
+		if err := os.MkdirAll(filepath.Join(parent, name, "data"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweepBuilds(parent)
+	left, err := filepath.Glob(filepath.Join(parent, "*"))
+	if want := []string{filepath.Join(parent, "15.18-1f2e3d4c"), filepath.Join(parent, live)}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left: %q, %v, want %q", left, err, want)
 	}
 }
 

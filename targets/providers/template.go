@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/shakedown-go/shakedown/targets/child"
 )
 
 // A fresh data directory takes initdb a second or more, and a copy of one a tenth of
@@ -22,9 +23,6 @@ import (
 //
 // It is built elsewhere and renamed, so that several may build it at once; the sum tells
 // when somebody has cleaned the cache in part.
-
-// staleBuild is the age at which a build that was never renamed is swept away.
-const staleBuild = time.Hour
 
 // fill makes a fresh data directory.
 func (l localPostgres) fill(ctx context.Context, data string) error {
@@ -74,7 +72,7 @@ func keepTemplate(ctx context.Context, template, data string) error {
 		return err
 	}
 	sweepBuilds(parent)
-	build, err := os.MkdirTemp(parent, "build-")
+	build, err := os.MkdirTemp(parent, "build-"+child.Harness()+"-")
 	if err != nil {
 		return err
 	}
@@ -93,11 +91,12 @@ func keepTemplate(ctx context.Context, template, data string) error {
 	return os.Rename(build, template)
 }
 
-// sweepBuilds removes what harnesses that died have left.
+// sweepBuilds removes what harnesses that died have left: their identity is in its name.
 func sweepBuilds(parent string) {
 	builds, _ := filepath.Glob(filepath.Join(parent, "build-*"))
 	for _, b := range builds {
-		if info, err := os.Stat(b); err == nil && time.Since(info.ModTime()) > staleBuild {
+		words := strings.Split(filepath.Base(b), "-")
+		if len(words) != 4 || !child.Alive(words[1]+"-"+words[2]) {
 			os.RemoveAll(b)
 		}
 	}

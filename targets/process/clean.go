@@ -1,0 +1,57 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/providers"
+)
+
+// Clean ends and removes what harnesses that have died left on this machine, and tells of
+// each thing that is gone: "process 4711 (postgres)", "container 1f2e3d4c5b6a", "directory
+// /tmp/shakedown-1-2-3". An error says what is still there, and why. What belongs to a
+// harness that runs is never touched, nor is another user's.
+func Clean(ctx context.Context, tell func(what string)) error {
+	var errs []error
+	for _, parent := range slices.Compact([]string{scratchParent(), lastParent}) {
+		errs = append(errs, buried(parent, func(s *scratch, harness string) error {
+			dir := s.dir
+			killed := end(harness, tell)
+			held, _ := providers.Held(ctx, dir) // what cannot be asked cannot be removed either
+			if err := s.remove(ctx); err != nil {
+				return errors.Join(killed, fmt.Errorf("%s stays: %w", dir, err))
+			}
+			for _, what := range append(held, "directory "+dir) {
+				tell(what)
+			}
+			return killed
+		}))
+	}
+	// Their directories may be gone: somebody has tidied up, or TMPDIR was another one.
+	for _, harness := range child.Dead(own) {
+		errs = append(errs, end(harness, tell))
+	}
+	return errors.Join(errs...)
+}
+
+// end ends what is left of the processes of a harness that has died.
+func end(harness string, tell func(what string)) error {
+	before := child.Left(harness)
+	err := child.Sweep(harness)
+	after := child.Left(harness)
+	for _, p := range before {
+		if !slices.Contains(after, p) {
+			tell(fmt.Sprintf("process %d (%s)", p.Pid, p.Name))
+		}
+	}
+	return err
+}
+
+// own reports whether what a harness of this user starts runs as a user of that number.
+func own(uid int) bool {
+	return uid == os.Geteuid() || os.Geteuid() == 0 && uid == providers.StoreUser
+}
