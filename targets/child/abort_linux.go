@@ -1,6 +1,7 @@
 package child
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"regexp"
@@ -11,8 +12,11 @@ import (
 	"time"
 )
 
-// abortTime is how long Abort and Sweep wait for killed processes to be gone.
-const abortTime = time.Second
+const (
+	abortTime = time.Second     // how long Abort waits for killed processes to be gone
+	sweepTime = 5 * time.Second // the same for Sweep, which nobody waits for at a keyboard
+	stillTime = 500 * time.Millisecond
+)
 
 // Harness returns the identity of this process: its number and the time it was started
 // at, by which it is told from every other since the machine was started.
@@ -28,7 +32,7 @@ func identity(pid int, start uint64) string {
 // Abort kills every process that this one has started and all that those have, and waits
 // a second at most until they are gone. It is for a program that ends at once: nobody is
 // told, and what is started meanwhile by other goroutines dies with this process.
-func Abort() error { return kill(Harness(), os.Getpid()) }
+func Abort() error { return kill(Harness(), os.Getpid(), abortTime) }
 
 // Alive reports whether the harness of an identity runs.
 func Alive(harness string) bool {
@@ -50,7 +54,7 @@ func Sweep(harness string) error {
 	if Alive(harness) {
 		return nil
 	}
-	return kill(harness, 0)
+	return kill(harness, 0, sweepTime)
 }
 
 // Left returns what is left of the trees of a harness that has died.
@@ -97,11 +101,8 @@ func of(harness string) func(pid int) bool {
 	return func(pid int) bool { return harnessOf(pid) == harness }
 }
 
-var (
-	treeMarks = regexp.MustCompile(`(?:^|\x00)` + treeVar + `=([0-9]+-[0-9]+)\.`)
-	entries   = regexp.MustCompile(`(?:^|\x00)[A-Za-z_][A-Za-z0-9_]*=`)
-	homes     = regexp.MustCompile(`/` + home + `([0-9]+-[0-9]+)-[0-9]+(?:/|$)`)
-)
+// homes is a directory of a harness, or one below that.
+var homes = regexp.MustCompile(`/` + home + `([0-9]+-[0-9]+)-[0-9]+(?:/|$)`)
 
 // harnessOf returns the identity of the harness that has started a process, by its mark, ""
 // for none. A server of Postgres writes over its environment to show in its place what it
@@ -113,10 +114,13 @@ func harnessOf(pid int) string {
 	if err != nil {
 		return ""
 	}
-	if m := treeMarks.FindSubmatch(env); m != nil {
-		return string(m[1])
+	if _, mark, found := bytes.Cut(append([]byte{0}, env...), []byte("\x00"+treeVar+"=")); found {
+		if id, _, _ := bytes.Cut(mark, []byte(".")); identities.Match(id) {
+			return string(id)
+		}
+		return ""
 	}
-	if entries.Match(env) {
+	if bytes.IndexByte(env, '=') >= 0 {
 		return ""
 	}
 	at, _ := os.Readlink(dir + "/cwd") // of a kernel thread it cannot be read
@@ -132,9 +136,9 @@ func supervises(m member) bool {
 }
 
 // kill ends the trees that carry a mark of the harness, and those of the children of a
-// parent that is not 0.
-func kill(harness string, parent int) error {
-	late := time.Now().Add(abortTime)
+// parent that is not 0, and waits for that.
+func kill(harness string, parent int, within time.Duration) error {
+	began := time.Now()
 	known, had := map[int]member{}, map[member]bool{}
 	mine := of(harness)
 	// As in Child.Kill, what is stopped starts nothing and loses no parent meanwhile.
@@ -153,11 +157,11 @@ func kill(harness string, parent int) error {
 		switch {
 		case len(left) == 0:
 			return nil
-		case time.Now().After(late):
-			return fmt.Errorf("%d processes are still there after %s, %d the first of them", len(left), abortTime, left[0].pid)
+		case time.Since(began) > within:
+			return fmt.Errorf("%d processes are still there after %s, %d the first of them", len(left), within, left[0].pid)
 		case sig == syscall.SIGKILL:
-			time.Sleep(poll)
-		case !news, time.Until(late) < abortTime/2:
+			time.Sleep(10 * poll) // a look at all processes takes as long as some of them to end
+		case !news, time.Since(began) > stillTime:
 			sig = syscall.SIGKILL
 		}
 	}
