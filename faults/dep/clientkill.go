@@ -13,10 +13,12 @@ import (
 // subscribers and the harness's own. New ones are served.
 var ClientKill = &harness.Fault{
 	Name:   "dep/client_kill",
-	Doc:    "a redis closes its clients' connections, once; there is nothing to heal",
+	Doc:    "a redis closes its clients' connections, once",
 	Needs:  harness.CapStores,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{on(redis)},
+	Heals:  over,
+	Unit:   "connections",
 	Inject: clientKill,
 }
 

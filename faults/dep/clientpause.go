@@ -11,15 +11,12 @@ import (
 	"github.com/shakedown-go/shakedown/harness"
 )
 
-// pauseTime is when a Redis ends a pause of writes by itself, whatever becomes of us.
-const pauseTime = 30 * time.Second
-
 // ClientPause has a Redis hold what its clients ask for, and do it when the pause ends,
-// whether or not somebody still waits for it. Writes are held until the heal, or for 30s;
+// whether or not somebody still waits for it. Writes are held until the heal, or the end of the time to live, which the Redis keeps, too;
 // everything only for a time that is fixed before, since the heal is held, too.
 var ClientPause = &harness.Fault{
 	Name:   "dep/client_pause",
-	Doc:    "a redis holds commands, and does them at the heal",
+	Doc:    "a redis holds commands",
 	Needs:  harness.CapStores | harness.CapLinks,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{
@@ -32,7 +29,10 @@ var ClientPause = &harness.Fault{
 			Name: "span", Doc: "with mode=all, when the redis ends the pause, healed or not", Default: "500ms",
 			Domain: harness.Durations(10*time.Millisecond, 2*time.Second),
 		},
+		harness.TTL,
 	},
+	Heals:  "what was held is done",
+	Unit:   "clients held, or bytes",
 	Inject: clientPause,
 }
 
@@ -52,7 +52,7 @@ func clientPause(ctx context.Context, w harness.World, args harness.Args, _ *ran
 		}
 		return pauseAll(ctx, s, l, c, args.Duration("span"))
 	}
-	c.Do = [][]string{{"CLIENT", "PAUSE", strconv.FormatInt(pauseTime.Milliseconds(), 10), "WRITE"}}
+	c.Do = [][]string{{"CLIENT", "PAUSE", strconv.FormatInt(args.Duration(harness.TTL.Name).Milliseconds(), 10), "WRITE"}}
 	before, err := waiting(ctx, s)
 	if err != nil {
 		return harness.Injection{}, err
@@ -75,7 +75,7 @@ func clientPause(ctx context.Context, w harness.World, args harness.Args, _ *ran
 		return harness.Injection{}, err
 	}
 	m.follow()
-	return harness.Injection{Heal: m.closing(heal), Acted: m.acted, Unit: "clients held"}, nil
+	return within(args, harness.Injection{Heal: m.closing(heal), Acted: m.acted, Unit: "clients held"}, nil)
 }
 
 // pauseAll holds everything. Nothing can be asked of the Redis meanwhile: what the link has

@@ -14,11 +14,13 @@ import (
 // superusers: where they have sessions nothing is done, and the fault has no effect.
 var ConnLimit = &harness.Fault{
 	Name:   "dep/conn_limit",
-	Doc:    "a postgres that takes no more sessions (53300) until the heal sets its limit back",
+	Doc:    "a postgres that takes no more sessions (53300)",
 	Needs:  harness.CapStores | harness.CapLinks,
 	Effect: harness.EffectMaybe,
 	Chance: true,
-	Params: []harness.Param{on(postgres), either("existing", "end sessions that exist, too", "true")},
+	Params: []harness.Param{on(postgres), either("existing", "end sessions that exist, too", "true"), harness.TTL},
+	Heals:  "its limit is set back",
+	Unit:   "sessions ended and refused",
 	Inject: connLimit,
 }
 
@@ -69,11 +71,11 @@ func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.
 			return fail(err)
 		}
 	}
-	return harness.Injection{
+	return within(args, harness.Injection{
 		Heal:  m.closing(heal),
 		Acted: func() int64 { return ended + m.acted() },
 		Unit:  unit,
-	}, nil
+	}, nil)
 }
 
 const thisDatabase = " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"

@@ -20,6 +20,8 @@ var Crash = &harness.Fault{
 	Needs:  harness.CapStores,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{on(postgres)},
+	Heals:  over,
+	Unit:   "sessions",
 	Inject: crash,
 }
 

@@ -32,6 +32,7 @@ const (
 type meter struct {
 	read       func(context.Context) (int64, error) // one call at a time
 	end, ended chan struct{}                        // of what follows it; nil for nothing
+	once       sync.Once                            // it is closed
 
 	mu     sync.Mutex // guards the rest
 	from   int64
@@ -80,16 +81,18 @@ func (m *meter) follow() {
 	}()
 }
 
-// close looks for the last time.
+// close looks for the last time. It may be called again: a heal that fails is tried again.
 func (m *meter) close() {
-	if m.end != nil {
-		close(m.end)
-		<-m.ended
-	}
-	m.look(context.Background())
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed = true
+	m.once.Do(func() {
+		if m.end != nil {
+			close(m.end)
+			<-m.ended
+		}
+		m.look(context.Background())
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.closed = true
+	})
 }
 
 // acted returns how far the counter has risen.
@@ -102,6 +105,17 @@ func (m *meter) closing(heal func(context.Context) error) func(context.Context) 
 		return heal(ctx)
 	}
 }
+
+// within gives what is in force the time to live that args say.
+func within(args harness.Args, in harness.Injection, err error) (harness.Injection, error) {
+	if err != nil {
+		return in, err
+	}
+	return in.Within(args.Duration(harness.TTL.Name)), nil
+}
+
+// over is what the faults say whose heal is done.
+const over = "there is nothing to heal"
 
 // done is the heal of a fault that is over when it is in force.
 func done(context.Context) error { return nil }

@@ -11,10 +11,12 @@ import (
 // has: it refuses reads, and writes as every replica does.
 var MasterDown = &harness.Fault{
 	Name:   "dep/masterdown",
-	Doc:    "a redis whose master is gone: it refuses reads (-MASTERDOWN) and writes until the heal makes it a master, with its data",
+	Doc:    "a redis whose master is gone: it refuses reads (-MASTERDOWN) and writes",
 	Needs:  harness.CapStores,
 	Effect: harness.EffectNotExecuted,
-	Params: []harness.Param{on(redis)},
+	Params: []harness.Param{on(redis), harness.TTL},
+	Heals:  "it is a master again, with its data",
+	Unit:   "commands refused with MASTERDOWN or READONLY",
 	Inject: masterDown,
 }
 

@@ -10,10 +10,12 @@ import (
 // NoReplicas has a Redis refuse writes because too few replicas would get them.
 var NoReplicas = &harness.Fault{
 	Name:   "dep/noreplicas",
-	Doc:    "a redis that misses its replicas: it refuses writes (-NOREPLICAS) until the heal asks for none again",
+	Doc:    "a redis that misses its replicas: it refuses writes (-NOREPLICAS)",
 	Needs:  harness.CapStores,
 	Effect: harness.EffectNotExecuted,
-	Params: []harness.Param{on(redis)},
+	Params: []harness.Param{on(redis), harness.TTL},
+	Heals:  "it asks for no replicas",
+	Unit:   "commands refused with NOREPLICAS",
 	Inject: noReplicas,
 }
 

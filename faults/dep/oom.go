@@ -11,10 +11,12 @@ import (
 // does. Nothing is evicted: reads, and what frees memory, go on.
 var OOM = &harness.Fault{
 	Name:   "dep/oom",
-	Doc:    "a redis that is full: it refuses what takes memory (-OOM) until the heal sets its limit back",
+	Doc:    "a redis that is full: it refuses what takes memory (-OOM)",
 	Needs:  harness.CapStores,
 	Effect: harness.EffectNotExecuted,
-	Params: []harness.Param{on(redis)},
+	Params: []harness.Param{on(redis), harness.TTL},
+	Heals:  "its limit is set back",
+	Unit:   "commands refused with OOM",
 	Inject: oom,
 }
 

@@ -12,10 +12,12 @@ import (
 // a blocking command is sent away.
 var ReadOnly = &harness.Fault{
 	Name:   "dep/readonly",
-	Doc:    "a redis that is a replica: it refuses writes (-READONLY) until the heal makes it a master, with its data",
+	Doc:    "a redis that is a replica: it refuses writes (-READONLY)",
 	Needs:  harness.CapStores,
 	Effect: harness.EffectNotExecuted,
-	Params: []harness.Param{on(redis)},
+	Params: []harness.Param{on(redis), harness.TTL},
+	Heals:  "it is a master again, with its data",
+	Unit:   "commands refused with READONLY",
 	Inject: readOnly,
 }
 

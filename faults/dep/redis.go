@@ -46,7 +46,7 @@ func configure(ctx context.Context, w harness.World, args harness.Args, codes []
 	if err != nil {
 		return harness.Injection{}, err
 	}
-	return harness.Injection{Heal: m.closing(heal), Acted: m.acted, Unit: "commands refused with " + strings.Join(codes, " or ")}, nil
+	return within(args, harness.Injection{Heal: m.closing(heal), Acted: m.acted, Unit: "commands refused with " + strings.Join(codes, " or ")}, nil)
 }
 
 // orphan makes a replica of a Redis, of a master that does not answer. It keeps its data,

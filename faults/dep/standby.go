@@ -14,10 +14,12 @@ import (
 // no refusals: the proof is what it was sent meanwhile, a write or not.
 var Standby = &harness.Fault{
 	Name:   "dep/read_only",
-	Doc:    "a postgres that is read only: it refuses writes (25006) until the heal sets it back",
+	Doc:    "a postgres that is read only: it refuses writes (25006)",
 	Needs:  harness.CapStores | harness.CapLinks,
 	Effect: harness.EffectNotExecuted,
-	Params: []harness.Param{on(postgres)},
+	Params: []harness.Param{on(postgres), harness.TTL},
+	Heals:  "it takes writes",
+	Unit:   "bytes sent to it meanwhile",
 	Inject: standby,
 }
 
@@ -67,5 +69,5 @@ func standby(ctx context.Context, w harness.World, args harness.Args, _ *rand.Ra
 	if err != nil {
 		return fail(err)
 	}
-	return harness.Injection{Heal: m.closing(heal), Acted: m.acted, Unit: "bytes sent to it meanwhile"}, nil
+	return within(args, harness.Injection{Heal: m.closing(heal), Acted: m.acted, Unit: "bytes sent to it meanwhile"}, nil)
 }

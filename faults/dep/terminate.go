@@ -12,10 +12,12 @@ import (
 // been carried out though nobody is told. New sessions are served.
 var Terminate = &harness.Fault{
 	Name:   "dep/terminate",
-	Doc:    "a postgres ends the sessions of its clients (57P01), once; there is nothing to heal",
+	Doc:    "a postgres ends the sessions of its clients (57P01), once",
 	Needs:  harness.CapStores,
 	Effect: harness.EffectMaybe,
 	Params: []harness.Param{on(postgres)},
+	Heals:  over,
+	Unit:   "sessions",
 	Inject: terminateAll,
 }
 
