@@ -110,7 +110,9 @@ func TestNetworkFaults(t *testing.T) {
 }
 
 func onLinks() []*harness.Fault {
-	return slices.DeleteFunc(faults.All(), func(f *harness.Fault) bool { return !f.Needs.Has(harness.CapLinks) })
+	return slices.DeleteFunc(faults.All(), func(f *harness.Fault) bool {
+		return !slices.ContainsFunc(f.Params, func(p harness.Param) bool { return p.Of == harness.OfLink })
+	})
 }
 
 func TestWithoutTrafficNothingIsClaimed(t *testing.T) {
