@@ -61,7 +61,7 @@ func orphan(ctx context.Context, w harness.World, args harness.Args, codes []str
 		return harness.Injection{}, err
 	}
 	if len(role) != 2 || role[0] != "master" {
-		return harness.Injection{}, errors.New("this redis is a replica, or has one: that is not undone by making it a master again")
+		return harness.Injection{}, errors.New("this redis is a replica already, or has one: it would not be again what it was")
 	}
 	return configure(ctx, w, args, codes, []setting{{"replica-read-only", "yes"}, {"replica-serve-stale-data", stale}}, harness.Change{
 		Read: [][]string{{"CONFIG", "GET", "replicaof"}},

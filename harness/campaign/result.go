@@ -291,7 +291,7 @@ func (r *Result) judged(vs []detect.Result) {
 // Aim names a fault with what it is aimed at: "net/stall link=db".
 func Aim(s harness.Step) string {
 	out := []string{s.Name}
-	for _, k := range []string{"link", "proc"} {
+	for _, k := range []string{"link", "proc", "store"} {
 		if v := s.Args.Text(k); v != "" {
 			out = append(out, k+"="+v)
 		}

@@ -53,3 +53,16 @@ func TestOnlyCallsThatWereMadeCountAsMade(t *testing.T) {
 		t.Errorf("made %d calls, want 7", got)
 	}
 }
+
+func TestAimNamesWhatAFaultIsAimedAt(t *testing.T) {
+	t.Parallel()
+	for _, want := range []string{"net/stall link=db", "proc/kill proc=service", "dep/oom store=cache"} {
+		c, err := harness.ParseCase([]byte("target x\n+ f = " + want + " delay=3ms\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Aim(c.Steps[0]); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
