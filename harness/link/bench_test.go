@@ -201,7 +201,7 @@ func added(than, have []float64) float64 {
 	return quantile(more, 0.5)
 }
 
-// reportRatio reports what a is in b as x_NAME, where b is something.
+// reportRatio reports a value as a multiple of that of another path, where that one is something.
 func reportRatio(b *testing.B, what, than string, value, base float64) {
 	if base > 0 {
 		b.ReportMetric(value/base, what+"_x_"+than)
