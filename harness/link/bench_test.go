@@ -133,7 +133,7 @@ type entrant struct {
 	rate  []float64       // of each round: requests per second
 }
 
-// compare has clients talk on a path and on those that it is compared with, round after round.
+// compare has clients talk on a path and on those that it is compared with, in rounds.
 func compare(b *testing.B, p path, l *load, upstream string, o order) map[string]*entrant {
 	b.Helper()
 	entrants := []*entrant{{path: direct}, {path: iocopy}, {path: stock}}
@@ -147,9 +147,11 @@ func compare(b *testing.B, p path, l *load, upstream string, o order) map[string
 		e.play(b, l, o)
 		*e = entrant{path: e.path, addr: e.addr} // that was to connect and to warm up
 	}
-	for round := 0; b.Loop(); round++ {
-		for i := range entrants {
-			entrants[(round+i)%len(entrants)].play(b, l, o)
+	for b.Loop() {
+		for first := range entrants { // everybody comes first once, and so on
+			for i := range entrants {
+				entrants[(first+i)%len(entrants)].play(b, l, o)
+			}
 		}
 	}
 	return byName
@@ -199,7 +201,7 @@ func added(than, have []float64) float64 {
 	return quantile(more, 0.5)
 }
 
-// reportRatio reports what a is in b as x_NAME, where b is something.
+// reportRatio reports a value as a multiple of that of another path, where that one is something.
 func reportRatio(b *testing.B, what, than string, value, base float64) {
 	if base > 0 {
 		b.ReportMetric(value/base, what+"_x_"+than)
