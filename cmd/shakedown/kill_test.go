@@ -46,7 +46,7 @@ func sorts() []sort {
 	run := []string{"run", shop, "--bugs", "all", "--budget", "2m", "--triage", "10s"}
 	return []sort{
 		{"run", append(slices.Clone(run), "--provide", "local"), local, "seed "},
-		{"pause", append(slices.Clone(run), "--provide", "local", "--faults", "proc/"), local, "seed "},
+		{"pause", append(slices.Clone(run), "--provide", "local", "--faults", "proc/pause"), local, "seed "},
 		{"bench", []string{"bench", shop, "--seeds", "2", "--budget", "20s", "--triage", "10s", "--provide", "local", "--modes", "both"}, local, "bug "},
 		{"up", []string{"up", shop, "--control", "127.0.0.1:0", "--provide", "local"}, local, "up, until Ctrl-C"},
 		{"fuzz", []string{"fuzz", filepath.Join("testdata", "functions", "lookup"), "--budget", "2m"}, map[string]spec.Dependency{"cache": local["cache"]}, "seed "},
@@ -245,6 +245,10 @@ func (s sort) kill(t *testing.T, rng *rand.Rand, moment string) *victim {
 	case "playing":
 		reads(stdout, "(?m)^"+s.ready)
 		soon(8 * time.Second)
+		// A fault is in force for a moment only: with this one it is waited for.
+		for late := time.Now().Add(time.Minute); s.name == "pause" && !v.paused() && time.Now().Before(late); {
+			soon(20 * time.Millisecond)
+		}
 	case "stopping":
 		reads(stdout, "(?m)^"+s.ready)
 		soon(3 * time.Second)

@@ -64,6 +64,11 @@ func (v *victim) processes() (out []member) {
 	return out
 }
 
+// paused reports whether some of them are stopped.
+func (v *victim) paused() bool {
+	return slices.ContainsFunc(v.processes(), func(p member) bool { return p.state == "T" })
+}
+
 // look takes down what the victim has, a moment before it is killed.
 func (v *victim) look() {
 	listening := listening()
