@@ -34,6 +34,7 @@ type Source struct {
 	felt  affinity
 	pace  map[string]time.Duration // of each op, while nothing is injected
 	tolls tolls
+	bites bites
 	sweep sweep
 
 	calm, rough time.Duration // spent on cases without faults, and with
@@ -50,7 +51,7 @@ func New(o Options) *Source {
 	if o.Lanes == 0 {
 		o.Lanes = 4
 	}
-	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: map[string]time.Duration{}, tolls: tolls{}}
+	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: map[string]time.Duration{}, tolls: tolls{}, bites: bites{}}
 	s.sweep.rounds, s.sweep.paired = map[place]*round{}, map[pair]bool{}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])

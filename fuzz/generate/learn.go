@@ -78,6 +78,7 @@ func (s *Source) observe(rec *harness.Record) {
 		for _, f := range forces {
 			if f.from <= e.At && f.to >= began[e.Lane] {
 				s.tolls.add(f.fault, took, hit)
+				s.bites.add(f.fault, hit)
 				f.ops[e.Name] = true
 				if !slices.Contains(s.Target.Links, at(f.fault)) {
 					s.felt.add(e.Name, at(f.fault), hit)
@@ -106,6 +107,29 @@ func (s *Source) observe(rec *harness.Record) {
 // chance reports whether a fault may find nothing to act on, whatever is called.
 func (s *Source) chance(fault string) bool {
 	return slices.ContainsFunc(s.Faults, func(f *harness.Fault) bool { return f.Name == fault && f.Chance })
+}
+
+// bites knows, by fault and what it is aimed at, how many of the calls feel it that are made
+// meanwhile.
+type bites map[string]felt
+
+// leastBite is what a fault is taken to bite at least, so that each gets its turn.
+const leastBite = 0.15
+
+func (b bites) add(fault harness.Step, hit bool) {
+	k := fault.Name + " " + at(fault)
+	f := b[k]
+	f.of++
+	if hit {
+		f.hit++
+	}
+	b[k] = f
+}
+
+// share is how many of the calls feel what is aimed: half of them where nothing is known.
+func (b bites) share(a aim) float64 {
+	f := b[a.fault.Name+" "+at(harness.Step{Args: a.args})]
+	return max(leastBite, (float64(f.hit)+1)/(float64(f.of)+2))
 }
 
 // tolls knows, by fault and what it is aimed at, how long calls take that feel it.

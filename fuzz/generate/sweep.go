@@ -12,7 +12,8 @@ import (
 // sweep tries what can be enumerated, so that nothing of it is left to chance: every
 // parameter at its bounds while nothing is wrong, and every op while a fault is in force at
 // every place, with the valid bounds of its parameters in turn. What is enumerated is ops and
-// places, not faults: many of these look alike to a caller, and take turns.
+// places, not faults: many of these look alike to a caller, and take turns, those more often
+// that calls feel more often.
 type sweep struct {
 	bounds []bound
 	places cycle[place]
@@ -22,10 +23,11 @@ type sweep struct {
 	paired map[pair]bool // they were, in the round of that place
 }
 
-// turn is an aim, and how often it was its turn.
+// turn is an aim, and how much of its turns it has had: one that calls hardly feel has had
+// much of them with few.
 type turn struct {
 	aim
-	taken int
+	taken float64
 }
 
 // round is one pass over all ops at a place.
@@ -309,8 +311,9 @@ func (s *Source) together() harness.Case {
 	return harness.Case{}
 }
 
-// somewhere returns the next place that there is, and a fault that was injected there as
-// seldom as any: in a random order, or the same ops would meet the same faults in each round.
+// somewhere returns the next place that there is, and a fault that has had as little of its
+// turns there as any: in a random order, or the same ops would meet the same faults in each
+// round.
 func (s *Source) somewhere() (place, harness.Step) {
 	for {
 		where := s.sweep.places.next(s.rng)
@@ -327,7 +330,7 @@ func (s *Source) somewhere() (place, harness.Step) {
 		}
 		if len(next) > 0 {
 			t := next[s.rng.IntN(len(next))]
-			t.taken++
+			t.taken += 1 / s.bites.share(t.aim)
 			return where, s.inject(t.aim, "f1")
 		}
 	}
