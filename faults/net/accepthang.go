@@ -11,8 +11,9 @@ import (
 // that has stopped to accept, as far as its callers can tell. Lost SYNs look much the same, but
 // that the connect itself succeeds here. Connections that exist live on, unless they are reset
 // first. At the heal those that hang go on: what was sent on them meanwhile is executed then,
-// whether or not somebody still waits for it. A service that keeps its connections may never ask
-// for a new one: then the fault has no effect.
+// whether or not somebody still waits for it. Beyond a thousand that hang, further ones are
+// reset. A service that keeps its connections may never ask for a new one: then the fault has no
+// effect.
 var AcceptHang = &harness.Fault{
 	Name:   "net/accept_hang",
 	Doc:    "accept new connections, and leave them alone until the heal",

@@ -30,9 +30,10 @@ var Latency = &harness.Fault{
 }
 
 func latency(ctx context.Context, w harness.World, args harness.Args, rng *rand.Rand) (harness.Injection, error) {
-	t := harness.Toxic{Delay: args.Duration("delay"), Jitter: args.Duration("jitter"), Seed: rng.Uint64()}
-	if t.Jitter > 0 {
-		t.Dist = map[string]harness.Dist{"normal": harness.Normal, "pareto": harness.Pareto}[args.Text("dist")]
-	}
-	return disturb(ctx, w, args, t)
+	return disturb(ctx, w, args, harness.Toxic{
+		Delay:  args.Duration("delay"),
+		Jitter: args.Duration("jitter"),
+		Dist:   map[string]harness.Dist{"normal": harness.Normal, "pareto": harness.Pareto}[args.Text("dist")],
+		Seed:   rng.Uint64(),
+	})
 }

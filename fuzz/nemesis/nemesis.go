@@ -182,8 +182,12 @@ const again = 100 * time.Millisecond
 // connections say, is injected again and again until it has something to act on.
 func Under(ctx context.Context, w harness.World, a Aim, seed uint64, do func(context.Context) error) (acted bool, err error) {
 	rng := rand.New(rand.NewPCG(seed, 0x756e646572))
+	args := a.Args
+	if slices.ContainsFunc(a.Fault.Params, func(p harness.Param) bool { return p.Name == harness.TTL.Name }) {
+		args = args.Set(harness.TTL.Name, harness.Text(harness.MaxTTL.String())) // as long as this takes
+	}
 	inject := func() (harness.Injection, error) {
-		inj, err := a.Fault.Inject(ctx, w, a.Fault.Fill(a.Args), rng)
+		inj, err := a.Fault.Inject(ctx, w, a.Fault.Fill(args), rng)
 		if err != nil {
 			err = fmt.Errorf("inject %s: %w", a, err)
 		}

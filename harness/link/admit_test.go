@@ -229,7 +229,21 @@ func TestHalfClosedThatLostBytesIsReset(t *testing.T) {
 	}
 	heal(t, inj)
 	eventually(t, "the connection is gone", func() bool { return l.Stats().Open == 0 })
-	roundTrip(t, dial(t, listen(t, serve(t, echo)).Addr()), "new")
+}
+
+// A stream that is half closed says nothing of the other streams that lose bytes.
+func TestLossesBesideHalfCloseEndInAReset(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	half := disturb(t, l, harness.Toxic{Dir: harness.Down, Close: true})
+	c := dial(t, l.Addr())
+	roundTrip(t, c, "before")
+	drop := disturb(t, l, harness.Toxic{Dir: harness.Down, Drop: true})
+	send(t, c, "lost")
+	eventually(t, "the reply is lost", func() bool { return drop.Acted() > 0 })
+	heal(t, drop)
+	wantReset(t, c)
+	heal(t, half)
 }
 
 // flood writes without end.

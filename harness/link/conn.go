@@ -21,7 +21,6 @@ type conn struct {
 	client *net.TCPConn
 	pipes  [2]pipe
 	born   time.Time
-	lost   atomic.Bool           // some of its bytes were dropped
 	first  atomic.Int32          // one more than the direction that its peer ended first; 0 for neither yet
 	drawn  atomic.Pointer[rules] // those that are for this connection; see rules
 	hangs  bool                  // nothing is done with it; guarded by the link's mu
@@ -122,13 +121,17 @@ func (c *conn) dial() bool {
 	return true
 }
 
-// loses takes note that some bytes were lost. The connection is reset when none are lost any
-// more: by abandon, or here if that moment has come and gone.
-func (c *conn) loses() {
-	c.lost.Store(true)
-	if !c.rules().drops {
-		c.abort(nil)
+// torn reports whether a stream of the connection has a hole and goes on: some of its bytes
+// were lost, and no more are.
+func (c *conn) torn() bool {
+	r := c.rules()
+	for dir := range c.pipes {
+		p, f := &c.pipes[dir], &r.flows[dir]
+		if p.lost.Load() && len(f.drop) == 0 && !(f.ended && p.finished.Load()) {
+			return true
+		}
 	}
+	return false
 }
 
 // ends takes note that the stream in a direction was ended by who sends it.

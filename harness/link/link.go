@@ -123,8 +123,10 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 		l.running.Go(func() { l.watch(x) })
 	}
 	heal := func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.lift(x.is)
-		if x.expired.Load() {
+		if x.expired {
 			return fmt.Errorf("link %s: %w", l.name, harness.ErrExpired)
 		}
 		return nil
@@ -135,6 +137,8 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 // Reset heals every toxic in force. A later Heal of one of them does nothing. Reset always
 // succeeds; the links of other engines may not.
 func (l *Link) Reset() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.lift(func(*toxic) bool { return true })
 	return nil
 }
@@ -186,8 +190,10 @@ func (l *Link) watch(x *toxic) {
 		case <-x.done:
 			return
 		case <-over:
-			x.expired.Store(true)
+			l.mu.Lock()
+			x.expired = slices.Contains(l.toxics, x)
 			l.lift(x.is)
+			l.mu.Unlock()
 			return
 		case <-turn:
 			turn = time.After(l.turn(x))
@@ -247,10 +253,9 @@ func (l *Link) expireNow(x *toxic) time.Duration {
 }
 
 // lift ends the toxics that match. Connections that lost bytes end with the last toxic
-// that drops any: their streams have holes, and no TCP connection comes back with one.
+// that drops any: their streams have holes, and no TCP connection comes back with one. The
+// caller holds l.mu.
 func (l *Link) lift(match func(*toxic) bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !slices.ContainsFunc(l.toxics, match) {
 		return
 	}
@@ -268,7 +273,7 @@ func (l *Link) lift(match func(*toxic) bool) {
 // caller holds l.mu.
 func (l *Link) abandon() {
 	for c := range l.conns {
-		if c.lost.Load() && !c.rules().drops {
+		if c.torn() {
 			c.abort(nil)
 		}
 	}
@@ -287,19 +292,26 @@ func (l *Link) publish(toxics []*toxic) {
 	l.release()
 }
 
-// release lets those go on that hang no longer. The caller holds l.mu.
+// release lets those go on that hang no longer, as new ones. The caller holds l.mu.
 func (l *Link) release() {
-	if len(l.hanging) == 0 {
+	if len(l.hanging) == 0 || l.closed {
 		return
 	}
 	r, open := l.rules.Load(), len(l.served())
 	l.hanging = slices.DeleteFunc(l.hanging, func(c *conn) bool {
-		c.hangs = len(among(r.hang, c.id, open)) > 0
-		if !c.hangs {
+		if len(among(r.hang, c.id, open)) > 0 {
+			return false
+		}
+		refuse := among(r.refuse, c.id, open)
+		for _, t := range refuse {
+			c.abort(t)
+		}
+		c.hangs = false
+		if len(refuse) == 0 {
 			close(c.free)
 			open++
 		}
-		return !c.hangs
+		return true
 	})
 }
 

@@ -41,6 +41,7 @@ type pipe struct {
 	sliced   time.Time        // the latest piece was passed on then
 	came     atomic.Int64     // bytes read
 	ended    atomic.Bool      // by who sends
+	lost     atomic.Bool      // some of its bytes, or its end, were dropped
 	lostAt   atomic.Int64     // when something was dropped last, in nanoseconds since the epoch
 
 	mu     sync.Mutex // guards what follows
@@ -251,7 +252,7 @@ func (p *pipe) pass(f *flow, b []byte, end error) error {
 		p.conn.abort(nil)
 		return end
 	case p.finished.Load():
-		p.conn.loses()
+		p.loses()
 		return nil
 	case len(f.cuts) > 0:
 		return p.passCut(f, b)
@@ -286,7 +287,7 @@ func (p *pipe) write(b []byte) error {
 	n, err := p.dst.Write(b)
 	p.conn.link.passed[p.dir].Add(int64(n))
 	if err != nil && p.finished.Load() { // it was half closed meanwhile
-		p.conn.loses()
+		p.loses()
 		return nil
 	}
 	return err
@@ -303,5 +304,14 @@ func (p *pipe) lose(f *flow, b []byte, end error) {
 		t.acted.Add(int64(n))
 	}
 	p.lostAt.Store(time.Now().UnixNano())
-	p.conn.loses()
+	p.loses()
+}
+
+// loses takes note that something was lost. The connection is reset when nothing is lost any
+// more: by abandon, or here if that moment has come and gone.
+func (p *pipe) loses() {
+	p.lost.Store(true)
+	if p.conn.torn() {
+		p.conn.abort(nil)
+	}
 }

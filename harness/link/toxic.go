@@ -28,8 +28,8 @@ type toxic struct {
 	id      uint64 // later ones have higher ids
 	since   time.Time
 	off     bool // it is suspended; guarded by the link's mu
+	expired bool // it was lifted because its time to live was over; guarded by the link's mu
 	acted   atomic.Int64
-	expired atomic.Bool // its time to live was over
 	once    sync.Once
 	done    chan struct{} // closed when it was lifted
 }
@@ -208,7 +208,6 @@ type rules struct {
 	hang   []*toxic
 	counts bool    // how many connections are open makes a difference
 	flows  [2]flow // by direction
-	drops  bool    // in some direction
 	shared bool    // some are for a part of the connections
 	of     *rules  // those of the link, where these are a connection's
 }
@@ -216,6 +215,7 @@ type rules struct {
 // flow is what is in force for the bytes of one direction.
 type flow struct {
 	free                   bool // nothing is
+	ended                  bool // streams were ended, and what comes behind that is lost
 	late, hold, drop, cuts []*toxic
 	loss                   []*toxic      // those of late that lose segments
 	linger                 []*toxic      // on the ends of streams
@@ -257,9 +257,9 @@ func newRules(toxics []*toxic) *rules {
 			if t.Cut {
 				f.cuts = append(f.cuts, t)
 			}
+			f.ended = f.ended || t.Close && t.Dir != harness.Both
 		}
 		f.free = len(f.late)+len(f.hold)+len(f.drop)+len(f.cuts)+len(f.linger) == 0
-		r.drops = r.drops || len(f.drop) > 0
 	}
 	for _, t := range toxics {
 		if t.Refuse {
@@ -269,7 +269,6 @@ func newRules(toxics []*toxic) *rules {
 			r.hang = append(r.hang, t)
 		}
 		r.counts = r.counts || t.Over > 0
-		r.drops = r.drops || t.Close && t.Dir != harness.Both // what comes behind the end
 	}
 	return r
 }
