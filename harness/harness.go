@@ -212,6 +212,7 @@ type Fault struct {
 	Needs     Caps
 	Effect    Effect
 	Params    []Param
+	Variant   bool   // callers are likely to meet it as one of the others, or seldom: not every op has to
 	Chance    bool   // it waits for something that a target may never do: a campaign can pass without its effect
 	Heals     string // what the heal does, in a few words; "" undoes all that the fault did
 	Unit      string // what Injection.Acted counts

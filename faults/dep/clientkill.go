@@ -12,14 +12,15 @@ import (
 // ClientKill closes every connection to a Redis once, but for those of replicas, of
 // subscribers and the harness's own. New ones are served.
 var ClientKill = &harness.Fault{
-	Name:   "dep/client_kill",
-	Doc:    "a redis closes its clients' connections, once",
-	Needs:  harness.CapStores,
-	Effect: harness.EffectMaybe,
-	Params: []harness.Param{on(redis)},
-	Heals:  over,
-	Unit:   "connections",
-	Inject: clientKill,
+	Name:    "dep/client_kill",
+	Doc:     "a redis closes its clients' connections, once",
+	Needs:   harness.CapStores,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
+	Params:  []harness.Param{on(redis)},
+	Heals:   over,
+	Unit:    "connections",
+	Inject:  clientKill,
 }
 
 func clientKill(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {

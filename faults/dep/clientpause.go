@@ -15,10 +15,11 @@ import (
 // whether or not somebody still waits for it. Writes are held until the heal, or the end of the time to live, which the Redis keeps, too;
 // everything only for a time that is fixed before, since the heal is held, too.
 var ClientPause = &harness.Fault{
-	Name:   "dep/client_pause",
-	Doc:    "a redis holds commands",
-	Needs:  harness.CapStores | harness.CapLinks,
-	Effect: harness.EffectMaybe,
+	Name:    "dep/client_pause",
+	Doc:     "a redis holds commands",
+	Needs:   harness.CapStores | harness.CapLinks,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
 	Params: []harness.Param{
 		on(redis),
 		{

@@ -13,15 +13,16 @@ import (
 // service that keeps its connections may then never ask for a new one. No limit binds
 // superusers: where they have sessions nothing is done, and the fault has no effect.
 var ConnLimit = &harness.Fault{
-	Name:   "dep/conn_limit",
-	Doc:    "a postgres that takes no more sessions (53300)",
-	Needs:  harness.CapStores | harness.CapLinks,
-	Effect: harness.EffectMaybe,
-	Chance: true,
-	Params: []harness.Param{on(postgres), either("existing", "end sessions that exist, too", "true"), harness.TTL},
-	Heals:  "its limit is set back",
-	Unit:   "sessions ended and refused",
-	Inject: connLimit,
+	Name:    "dep/conn_limit",
+	Doc:     "a postgres that takes no more sessions (53300)",
+	Needs:   harness.CapStores | harness.CapLinks,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
+	Chance:  true,
+	Params:  []harness.Param{on(postgres), either("existing", "end sessions that exist, too", "true"), harness.TTL},
+	Heals:   "its limit is set back",
+	Unit:    "sessions ended and refused",
+	Inject:  connLimit,
 }
 
 func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {

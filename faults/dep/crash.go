@@ -15,14 +15,15 @@ import (
 // committed is there again, but for unlogged tables, which are empty. Where nobody has a
 // session nothing is done.
 var Crash = &harness.Fault{
-	Name:   "dep/crash",
-	Doc:    "a postgres that crashes and recovers, once; the heal waits until it serves again",
-	Needs:  harness.CapStores,
-	Effect: harness.EffectMaybe,
-	Params: []harness.Param{on(postgres)},
-	Heals:  over,
-	Unit:   "sessions",
-	Inject: crash,
+	Name:    "dep/crash",
+	Doc:     "a postgres that crashes and recovers, once; the heal waits until it serves again",
+	Needs:   harness.CapStores,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
+	Params:  []harness.Param{on(postgres)},
+	Heals:   over,
+	Unit:    "sessions",
+	Inject:  crash,
 }
 
 func crash(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {

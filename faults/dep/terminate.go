@@ -11,14 +11,15 @@ import (
 // but for the harness's own. A statement under way is rolled back, and a COMMIT may have
 // been carried out though nobody is told. New sessions are served.
 var Terminate = &harness.Fault{
-	Name:   "dep/terminate",
-	Doc:    "a postgres ends the sessions of its clients (57P01), once",
-	Needs:  harness.CapStores,
-	Effect: harness.EffectMaybe,
-	Params: []harness.Param{on(postgres)},
-	Heals:  over,
-	Unit:   "sessions",
-	Inject: terminateAll,
+	Name:    "dep/terminate",
+	Doc:     "a postgres ends the sessions of its clients (57P01), once",
+	Needs:   harness.CapStores,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
+	Params:  []harness.Param{on(postgres)},
+	Heals:   over,
+	Unit:    "sessions",
+	Inject:  terminateAll,
 }
 
 func terminateAll(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {

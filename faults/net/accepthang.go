@@ -15,11 +15,12 @@ import (
 // reset. A service that keeps its connections may never ask for a new one: then the fault has no
 // effect.
 var AcceptHang = &harness.Fault{
-	Name:   "net/accept_hang",
-	Doc:    "accept new connections, and leave them alone until the heal",
-	Needs:  harness.CapLinks | harness.CapNative,
-	Effect: harness.EffectMaybe,
-	Chance: true,
+	Name:    "net/accept_hang",
+	Doc:     "accept new connections, and leave them alone until the heal",
+	Needs:   harness.CapLinks | harness.CapNative,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
+	Chance:  true,
 	Params: []harness.Param{
 		onLink,
 		choice("existing", "reset connections that exist", "false"),

@@ -12,11 +12,12 @@ import (
 // beyond it is reset, or hangs until another has ended or the fault is healed. A service that
 // needs no more connections does not feel it.
 var ConnCap = &harness.Fault{
-	Name:   "net/conn_cap",
-	Doc:    "let no more than so many connections be open at once",
-	Needs:  harness.CapLinks | harness.CapNative,
-	Effect: harness.EffectMaybe,
-	Chance: true,
+	Name:    "net/conn_cap",
+	Doc:     "let no more than so many connections be open at once",
+	Needs:   harness.CapLinks | harness.CapNative,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
+	Chance:  true,
 	Params: []harness.Param{
 		onLink,
 		{Name: "n", Doc: "connections that may be open", Default: "1", Domain: harness.Ints(1, 16)},

@@ -11,10 +11,11 @@ import (
 // Flap takes a link down and up again by the link's own clock, down first. Whenever it goes
 // down, connections that exist are reset, and new ones are until it comes up.
 var Flap = &harness.Fault{
-	Name:   "net/flap",
-	Doc:    "go down and come up again, periodically",
-	Needs:  harness.CapLinks | harness.CapNative,
-	Effect: harness.EffectMaybe,
+	Name:    "net/flap",
+	Doc:     "go down and come up again, periodically",
+	Needs:   harness.CapLinks | harness.CapNative,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
 	Params: []harness.Param{
 		onLink,
 		{Name: "down", Doc: "how long it is down each time", Default: "200ms", Domain: harness.Durations(10*time.Millisecond, 5*time.Second)},

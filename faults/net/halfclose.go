@@ -13,10 +13,11 @@ import (
 // behind the end is lost. New connections are served. A connection that lost bytes is reset at
 // the heal; others stay half closed.
 var HalfClose = &harness.Fault{
-	Name:   "net/half_close",
-	Doc:    "end one direction of every connection that exists in good order, once",
-	Needs:  harness.CapLinks | harness.CapNative,
-	Effect: harness.EffectMaybe,
+	Name:    "net/half_close",
+	Doc:     "end one direction of every connection that exists in good order, once",
+	Needs:   harness.CapLinks | harness.CapNative,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
 	Params: []harness.Param{
 		onLink,
 		direction("down", "up"),

@@ -14,11 +14,12 @@ import (
 // Which segments are lost depends on the seed, the connection, the direction and the segment
 // alone. In little traffic none may be: then the fault has no effect.
 var Loss = &harness.Fault{
-	Name:   "net/loss",
-	Doc:    "lose segments, each of which is sent again",
-	Needs:  harness.CapLinks | harness.CapNative,
-	Effect: harness.EffectNone,
-	Chance: true,
+	Name:    "net/loss",
+	Doc:     "lose segments, each of which is sent again",
+	Needs:   harness.CapLinks | harness.CapNative,
+	Effect:  harness.EffectNone,
+	Variant: true,
+	Chance:  true,
 	Params: []harness.Param{
 		onLink,
 		direction("down", "up", "both"),

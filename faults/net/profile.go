@@ -11,10 +11,11 @@ import (
 // Profile makes a link as slow and as lossy as a network of some grade, in both directions.
 // Connecting takes no longer than before.
 var Profile = &harness.Fault{
-	Name:   "net/profile",
-	Doc:    "be a network of a grade: round trip, jitter and loss",
-	Needs:  harness.CapLinks | harness.CapNative,
-	Effect: harness.EffectNone,
+	Name:    "net/profile",
+	Doc:     "be a network of a grade: round trip, jitter and loss",
+	Needs:   harness.CapLinks | harness.CapNative,
+	Effect:  harness.EffectNone,
+	Variant: true,
 	Params: []harness.Param{
 		onLink,
 		{

@@ -13,10 +13,11 @@ import (
 // to open one too many cannot be seen from outside: what is counted are the processes that
 // have the limit.
 var Files = &harness.Fault{
-	Name:   "proc/files",
-	Doc:    "let a process open no more files and sockets, or only a few",
-	Needs:  harness.CapProcs,
-	Effect: harness.EffectMaybe,
+	Name:    "proc/files",
+	Doc:     "let a process open no more files and sockets, or only a few",
+	Needs:   harness.CapProcs,
+	Effect:  harness.EffectMaybe,
+	Variant: true,
 	Params: []harness.Param{
 		onProc,
 		{Name: "more", Doc: "files that each process can still open", Default: "0", Domain: harness.Ints(0, 64)},

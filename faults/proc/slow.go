@@ -16,10 +16,11 @@ import (
 // privileges, and works for whatever can be paused; what takes long to pause, as a container
 // does, runs meanwhile, and so for more than its share.
 var Slow = &harness.Fault{
-	Name:   "proc/slow",
-	Doc:    "let a process run only a part of the time",
-	Needs:  harness.CapProcs,
-	Effect: harness.EffectNone,
+	Name:    "proc/slow",
+	Doc:     "let a process run only a part of the time",
+	Needs:   harness.CapProcs,
+	Effect:  harness.EffectNone,
+	Variant: true,
 	Params: []harness.Param{
 		onProc,
 		{Name: "share", Doc: "of the time that it runs, in percent", Default: "20", Domain: harness.Ints(1, 90)},

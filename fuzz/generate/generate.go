@@ -64,7 +64,11 @@ func New(o Options) *Source {
 			s.aims.all = append(s.aims.all, aim{f, args})
 		}
 	}
-	for _, a := range s.aims.all {
+	swept := slices.DeleteFunc(slices.Clone(s.aims.all), func(a aim) bool { return a.fault.Variant })
+	if len(swept) == 0 {
+		swept = s.aims.all
+	}
+	for _, a := range swept {
 		s.sweep.turns = append(s.sweep.turns, turn{aim: a})
 		for _, where := range []place{s.place(a), {s.place(a).at, waiting}} {
 			if !slices.Contains(s.sweep.places.all, where) {

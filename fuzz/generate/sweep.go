@@ -13,7 +13,7 @@ import (
 // parameter at its bounds while nothing is wrong, and every op while a fault is in force at
 // every place, with the valid bounds of its parameters in turn. What is enumerated is ops and
 // places, not faults: many of these look alike to a caller, and take turns, those more often
-// that calls feel more often.
+// that calls feel more often. Variants of others are left to chance.
 type sweep struct {
 	bounds []bound
 	places cycle[place]

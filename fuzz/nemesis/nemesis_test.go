@@ -30,7 +30,7 @@ func (f *fault) as(name string, of harness.Of) *harness.Fault {
 		Params: []harness.Param{{Name: "link", Of: of}, {Name: "d", Default: "1s", Domain: harness.Durations(time.Second, time.Minute)}, harness.TTL},
 		Inject: func(_ context.Context, _ harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
 			n := f.injected.Add(1)
-			if args.Text("ttl") != harness.TTL.Default {
+			if ttl := args.Text("ttl"); ttl != harness.TTL.Default && ttl != harness.MaxTTL.String() {
 				return harness.Injection{}, fmt.Errorf("a time to live of %s", args.Text("ttl"))
 			}
 			if args.Text("link") == "bad" {
