@@ -18,8 +18,8 @@ type Store interface {
 
 // Change is a change of a store's settings, each part a list of commands.
 type Change struct {
-	// Read tells the settings: all that it answers before Do, it answers again after Undo. Of
-	// two changes with the same Read, the second is refused while the first is in force.
+	// Read tells the settings: all that it answers before Do, it answers again after Undo. While
+	// one change is in force on a store others are refused.
 	Read     [][]string
 	Do, Undo [][]string // Undo also undoes a Do that failed half way, and may be done twice
 }

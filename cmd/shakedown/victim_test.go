@@ -185,8 +185,10 @@ func (v *victim) findings() (printed int, wrong []string) {
 	}
 	runs, _ := filepath.Glob(filepath.Join(v.out, "2*"))
 	for line := range strings.Lines(string(said)) {
-		if told := regexp.MustCompile(`^(BUG   |seen  |unsure) `).MatchString(line); told && len(runs) == 1 {
-			if printed++; !v.kept(store.Run{Dir: runs[0]}, strings.TrimSuffix(line, "\n")) {
+		if told := regexp.MustCompile(`^(BUG   |seen  |unsure) `).MatchString(line); told {
+			if printed++; len(runs) != 1 {
+				say("printed, and %d runs are on disk: %s", len(runs), line)
+			} else if !v.kept(store.Run{Dir: runs[0]}, strings.TrimSuffix(line, "\n")) {
 				say("not on disk: %s", line)
 			}
 		}

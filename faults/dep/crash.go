@@ -3,6 +3,7 @@ package dep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -30,6 +31,9 @@ func crash(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand
 	s, err := w.Store(args.Text("store"))
 	if err != nil {
 		return harness.Injection{}, err
+	}
+	if _, err := w.Proc(args.Text("store")); err != nil { // nor is one of its processes
+		return harness.Injection{}, fmt.Errorf("%w: %w", err, harness.ErrNotHere)
 	}
 	if err := needSuperuser(ctx, s); err != nil {
 		return harness.Injection{}, err

@@ -52,8 +52,17 @@ func Write(dir string, n Note) (id string, err error) {
 	return n.ID, add(dir, line{Note: n})
 }
 
-// Strike strikes a note out.
-func Strike(dir, id string) error { return add(dir, line{Strike: id}) }
+// Strike strikes a note out. A journal in which nothing is left to undo is emptied.
+func Strike(dir, id string) error {
+	if err := add(dir, line{Strike: id}); err != nil {
+		return err
+	}
+	left, err := Read(dir)
+	if err == nil && len(left) == 0 {
+		err = os.Truncate(filepath.Join(dir, name), 0)
+	}
+	return err
+}
 
 // add appends a line. It begins with an end of line, too: one that was cut short by a crash
 // spoils no other.

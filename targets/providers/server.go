@@ -50,6 +50,7 @@ type server struct {
 	mu     sync.Mutex                    // guards the rest
 	now    unit                          // nil while it is down
 	pauses int                           // in force on now
+	limits int                           // on its files, in force on now
 	dying  bool                          // now was killed, and was still there when last looked at
 	ended  bool                          // Stop was called
 	owed   []func(context.Context) error // to be done as soon as it is back
@@ -69,7 +70,7 @@ func (s *server) up(ctx context.Context) error {
 		err := s.ready(probe, s.Addr())
 		done()
 		if err == nil {
-			s.now, s.pauses, s.dying = c, 0, false
+			s.now, s.pauses, s.limits, s.dying = c, 0, 0, false
 			return nil
 		}
 		gap := time.NewTimer(s.gap)
@@ -191,7 +192,22 @@ func (s *server) LimitFiles(_ context.Context, more int) (int, func(context.Cont
 		return 0, func(context.Context) error { return nil }, nil
 	}
 	n, lift, err := c.LimitFiles(more)
-	return n, func(context.Context) error { return lift() }, err
+	if err != nil {
+		return 0, nil, err
+	}
+	s.limits++
+	return n, func(ctx context.Context) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err := lift()
+		if s.now != c {
+			return err // killed meanwhile, or started anew
+		}
+		if s.limits--; s.limits > 0 {
+			return err
+		}
+		return errors.Join(err, s.pay(ctx))
+	}, nil
 }
 
 // serves returns an error where the server is down or paused.
@@ -203,6 +219,8 @@ func (s *server) serves() error {
 		return fmt.Errorf("%s is down", s.name)
 	case s.pauses > 0:
 		return fmt.Errorf("%s is paused", s.name)
+	case s.limits > 0:
+		return fmt.Errorf("%s may take no connection", s.name)
 	}
 	return nil
 }
@@ -213,7 +231,7 @@ func (s *server) back(ctx context.Context, do func(context.Context) error) error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owed = append(s.owed, do)
-	if s.now == nil || s.dying || s.pauses > 0 {
+	if s.now == nil || s.dying || s.pauses > 0 || s.limits > 0 {
 		return nil
 	}
 	return s.pay(ctx)

@@ -54,15 +54,26 @@ func (c command) undo(ctx context.Context, n journal.Note) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTime)
 	defer cancel()
 	var errs []error
-	for _, words := range n.Undo {
-		_, err := c.all(ctx, [][]string{words})
-		errs = append(errs, err)
+	again := time.NewTicker(undoGap)
+	defer again.Stop()
+	for tries := true; tries; { // it may be recovering, or have closed the connection
+		errs, tries = nil, false
+		for _, words := range n.Undo {
+			_, err := c.all(ctx, [][]string{words})
+			errs = append(errs, err)
+		}
+		if errors.Join(errs...) == nil {
+			break
+		}
+		select {
+		case <-again.C:
+			tries = true
+		case <-ctx.Done():
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
-	again := time.NewTicker(undoGap)
-	defer again.Stop()
 	for late := time.Now().Add(takeTime); ; {
 		got, err := c.all(ctx, n.Read)
 		switch {
@@ -87,7 +98,7 @@ type store struct {
 	engine, url string  // of that one
 
 	mu      sync.Mutex // guards changed
-	changed map[string]bool
+	changed bool       // and not undone
 }
 
 // Do implements harness.Store.
@@ -102,13 +113,13 @@ func (s *store) Do(ctx context.Context, words ...string) ([]string, error) {
 
 // Change implements harness.Store.
 func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context.Context) error, err error) {
-	what := fmt.Sprintf("%q", c.Read)
-	if !s.claim(what) {
-		return nil, errors.New("another fault is in force on the same settings")
+	if !s.claim() {
+		return nil, errors.New("another fault is in force on the same server")
 	}
+	owed := false
 	defer func() {
-		if err != nil {
-			s.release(what)
+		if err != nil && !owed {
+			s.release()
 		}
 	}()
 	do := command(func(ctx context.Context, words []string) ([]string, error) { return s.Do(ctx, words...) })
@@ -126,13 +137,14 @@ func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context
 		if err := s.within(commandTime).undo(ctx, note); err != nil {
 			return err
 		}
-		s.release(what)
+		s.release()
 		if s.ours == nil {
 			return journal.Strike(s.journal, note.ID)
 		}
 		return nil
 	}
 	if _, err := do.all(ctx, c.Do); err != nil {
+		owed = true // what was done of it
 		return nil, errors.Join(err, s.back(context.WithoutCancel(ctx), undo))
 	}
 	return func(ctx context.Context) error { return s.back(ctx, undo) }, nil
@@ -146,23 +158,20 @@ func (s *store) back(ctx context.Context, do func(context.Context) error) error 
 	return s.ours.back(ctx, do)
 }
 
-func (s *store) claim(what string) bool {
+// claim reports whether nothing is changed: the one change would be in the way of what undoes
+// the other, or be taken for what was before.
+func (s *store) claim() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.changed[what] {
-		return false
-	}
-	if s.changed == nil {
-		s.changed = map[string]bool{}
-	}
-	s.changed[what] = true
-	return true
+	free := !s.changed
+	s.changed = true
+	return free
 }
 
-func (s *store) release(what string) {
+func (s *store) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.changed, what)
+	s.changed = false
 }
 
 // undoAll undoes what the journal in a directory still holds. Of a server that does not

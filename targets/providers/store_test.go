@@ -155,7 +155,11 @@ func TestWhatIsNotUndoneIsSaid(t *testing.T) {
 	if err := heal(t.Context()); err == nil || !strings.Contains(err.Error(), `"2"`) || !strings.Contains(err.Error(), `"0"`) {
 		t.Errorf("the heal says %v", err)
 	}
-	heal, err = s.Change(t.Context(), harness.Change{Read: [][]string{{"PING"}}, Undo: [][]string{{"NOTHING"}}})
+	if _, err := s.Change(t.Context(), c); err == nil {
+		t.Error("a change on top of one that is not undone: no error")
+	}
+	d = start(t, spec.Dependency{Engine: "redis"}, ".")
+	heal, err = admin(t, d).Change(t.Context(), harness.Change{Read: [][]string{{"PING"}}, Undo: [][]string{{"NOTHING"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
