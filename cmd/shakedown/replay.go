@@ -118,6 +118,9 @@ func unseen(rec *harness.Record, vs []detect.Result) map[string]bool {
 		out["a fault took no effect"] = true
 	}
 	for _, e := range rec.Events {
+		if e.Kind == harness.Reset { // what was seen before it tells why it is not steady any more
+			break
+		}
 		if seen, is := steady.Parse(e); is && seen.Moment == steady.Before && !seen.Held {
 			out["it was not in its steady state before the case: "+seen.Why] = true
 		}

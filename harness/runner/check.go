@@ -54,7 +54,10 @@ func (p *play) holds(ctx context.Context, when steady.Moment) (name string, miss
 		for {
 			// A look that hangs must leave time for others.
 			look, cancel := context.WithDeadline(ctx, earlier(end, time.Now().Add(max(within/4, steadyGap))))
-			err = s.Look(look, p.in)
+			got := s.Look(look, p.in)
+			if got == nil || err == nil || look.Err() == nil { // one that was cut short says little
+				err = got
+			}
 			cancel()
 			if err == nil || ctx.Err() != nil || !time.Now().Before(end) {
 				break
