@@ -111,12 +111,29 @@ func tally(ctx context.Context, lab campaign.Lab, c harness.Case, n int, stdout 
 	return nil
 }
 
+// noEffect tells of the faults of a record that took no effect, with the reason where there is
+// one.
+func noEffect(rec *harness.Record, out map[string]bool) {
+	healed := map[int]bool{}
+	for _, e := range rec.Events {
+		switch {
+		case e.Kind == harness.Heal:
+			healed[e.Step] = true
+		case e.Kind == harness.Acted && !healed[e.Step]:
+			out[e.Name+" could not be injected: "+e.Text] = true
+		case e.Kind == harness.Skip && rec.Case.Steps[e.Step].Verb == harness.VerbInject:
+			out[e.Name+" was not injected: "+e.Text] = true
+		}
+	}
+	if len(out) == 0 && campaign.Idle(rec) {
+		out["a fault took no effect"] = true
+	}
+}
+
 // unseen returns what a replay could not show, each reason once.
 func unseen(rec *harness.Record, vs []detect.Result) map[string]bool {
 	out := map[string]bool{}
-	if campaign.Idle(rec) {
-		out["a fault took no effect"] = true
-	}
+	noEffect(rec, out)
 	for _, e := range rec.Events {
 		if e.Kind == harness.Reset { // what was seen before it tells why it is not steady any more
 			break

@@ -27,6 +27,9 @@ import (
 var update = flag.Bool("update", false, "write what is printed into the scripts")
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == supervisor()[0] { // of a command that a test runs in this process
+		main()
+	}
 	testscript.Main(m, map[string]func(){"shakedown": main})
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -41,6 +42,9 @@ type Supervisor struct {
 // StartSupervisor starts this very program once more, with other arguments, by which it is
 // to call Supervise.
 func StartSupervisor(args ...string) (*Supervisor, error) {
+	if slices.Contains(os.Environ(), supervisorMark) { // or there would be no end of them
+		return nil, errors.New("start a supervisor: this is one, which does something else than Supervise")
+	}
 	self, err := self()
 	if err != nil {
 		return nil, fmt.Errorf("start a supervisor: %w", err)

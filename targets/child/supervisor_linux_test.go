@@ -210,3 +210,11 @@ func TestAborting(t *testing.T) {
 	}
 	os.Exit(0)
 }
+
+// A program that is started as a supervisor and does something else must not start another.
+func TestSupervisorStartsNone(t *testing.T) {
+	t.Setenv(treeVar, strings.TrimPrefix(supervisorMark, treeVar+"="))
+	if s, err := StartSupervisor("-test.run=^$"); err == nil {
+		t.Errorf("it was started: %v", s.Release())
+	}
+}
