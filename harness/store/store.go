@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -166,22 +167,39 @@ func output(b harness.Bug, rec *harness.Record) []byte {
 }
 
 // Write replaces a file in one step, and has it on disk when it returns. What is no file, a
-// terminal or a pipe, is written to.
+// terminal or a pipe, and what stands in a directory in which none can be made, is written to.
 func Write(path string, data []byte) error {
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+	dir := filepath.Dir(path)
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().IsRegular() {
+		err = write(dir, path, data)
+	} else {
 		return os.WriteFile(path, data, 0o644)
 	}
-	return errors.Join(write(filepath.Dir(path), path, data), sync(filepath.Dir(path)))
+	var refused *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return os.WriteFile(path, data, 0o644)
+	case errors.As(err, &refused): // it names a file that nobody knows
+		return &fs.PathError{Op: "write", Path: path, Err: refused.Err}
+	case err != nil:
+		return err
+	}
+	return sync(dir)
 }
 
-// write replaces a file by one that is made in the directory stage.
+// write replaces a file by one that is made in the directory stage. It keeps its mode.
 func write(stage, path string, data []byte) error {
+	mode := fs.FileMode(0o644)
+	if info, err := os.Lstat(path); err == nil {
+		mode = info.Mode().Perm()
+	}
 	f, err := os.CreateTemp(stage, ".new-*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
