@@ -1,6 +1,7 @@
 package child
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -309,8 +310,13 @@ func TestPauseStopsTheWholeTree(t *testing.T) {
 // it that the limit leaves.
 func TestLimitFilesLeavesSoManyMore(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("CHILD_TEST_FILES") != "" {
-		for {
+	// The process opens files when it is asked to, one line of this pipe each time.
+	if pipe := os.Getenv("CHILD_TEST_FILES"); pipe != "" {
+		asked, err := os.OpenFile(pipe, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for in := bufio.NewScanner(asked); in.Scan(); {
 			var open []*os.File
 			for len(open) < 10 {
 				f, err := os.Open("/dev/null")
@@ -323,31 +329,44 @@ func TestLimitFilesLeavesSoManyMore(t *testing.T) {
 			for _, f := range open {
 				f.Close()
 			}
-			time.Sleep(5 * time.Millisecond)
+			fmt.Println("closed")
 		}
 	}
-	env := append(Environ(), "CHILD_TEST_FILES=yes")
+	pipe := filepath.Join(t.TempDir(), "asked")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ask.Close()
+	env := append(Environ(), "CHILD_TEST_FILES="+pipe)
 	script := fmt.Sprintf("%q -test.run='^%s$' & wait", os.Args[0], t.Name())
 	c, l := start(t, script, Options{Env: env})
-	last := func() string {
-		lines := l.lines("stdout")
-		if len(lines) == 0 {
-			return ""
+	asked := 0
+	opens := func(want int) {
+		t.Helper()
+		if _, err := ask.WriteString("again\n"); err != nil {
+			t.Fatal(err)
 		}
-		return lines[len(lines)-1]
+		asked += 2
+		until(t, "an answer", func() bool { return len(l.lines("stdout")) == asked })
+		if got, want := l.lines("stdout")[asked-2], fmt.Sprint("opened ", want); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
-	until(t, "files", func() bool { return last() == "opened 10" })
+	opens(10)
 	for _, more := range []int{0, 3, 0} {
 		n, lift, err := c.LimitFiles(more)
 		if err != nil || n != 2 {
 			t.Fatalf("LimitFiles(%d) = %d, %v", more, n, err)
 		}
-		// Some of its files may have been open when the limit was set.
-		until(t, "the limit", func() bool { return last() != "" && last() != "opened 10" })
+		opens(more)
 		if err := lift(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the end of the limit", func() bool { return last() == "opened 10" })
+		opens(10)
 	}
 
 	// Of two in force, the last lift counts, whichever that is.
@@ -359,18 +378,15 @@ func TestLimitFilesLeavesSoManyMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "both limits", func() bool { return last() != "opened 10" })
+	opens(0)
 	if err := first(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond)
-	if got := last(); got == "opened 10" {
-		t.Error("the first lift has lifted both limits")
-	}
+	opens(0)
 	if err := second(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end of both", func() bool { return last() == "opened 10" })
+	opens(10)
 }
 
 func TestUnusedNumbers(t *testing.T) {
