@@ -281,19 +281,84 @@ func (l *Lab) minimize(ctx context.Context, s Shown, r rigour) (least Shown, min
 // evidence returns the case of a record with only those calls that a finding speaks of,
 // what they refer to, and all faults. Where it speaks of none, that is the whole case.
 func evidence(rec *harness.Record, f harness.Finding) harness.Case {
-	c := rec.Case.Clone()
-	keep, labels := map[int]bool{}, map[string]bool{}
+	spoken := map[int]bool{}
 	for _, seq := range f.Evidence {
 		if e := rec.Event(seq); e != nil && e.Step >= 0 {
-			keep[e.Step] = true
+			spoken[e.Step] = true
 		}
 	}
-	if len(keep) == 0 {
-		return c
+	if len(spoken) == 0 {
+		return rec.Case.Normalize()
 	}
+	return only(rec.Case, func(i int) bool { return spoken[i] || rec.Case.Steps[i].Verb != harness.VerbCall })
+}
+
+// echo is how long a call may be over when what it did is printed.
+const echo = 100 * time.Millisecond
+
+// moment returns the case of a record up to when the first thing was printed that a finding
+// speaks of, with only those calls that were under way then or just over, what they refer to,
+// and the faults that were not healed before. Where it speaks of nothing that was printed while
+// calls were made, that is the whole case.
+func moment(rec *harness.Record, f harness.Finding) harness.Case {
+	var at *harness.Event
+	for _, seq := range f.Evidence {
+		e := rec.Event(seq)
+		if e != nil && (e.Kind == harness.Output || e.Kind == harness.Exit) && (at == nil || e.Seq < at.Seq) {
+			at = e
+		}
+	}
+	if at == nil {
+		return rec.Case.Normalize()
+	}
+	open, over := map[int]int{}, map[int]bool{}
+	for _, e := range rec.Events {
+		switch {
+		case e.Seq >= at.Seq || e.Step < 0:
+		case e.Kind == harness.Invoke:
+			open[e.Step]++
+		case e.Returned():
+			open[e.Step]--
+			over[e.Step] = at.At-e.At < echo
+		}
+	}
+	steps := rec.Case.Steps
+	meanwhile := func(i int) bool { return steps[i].Verb == harness.VerbCall && (open[i] > 0 || over[i]) }
+	first, last := -1, -1
+	for i := range steps {
+		if meanwhile(i) {
+			if first < 0 {
+				first = i
+			}
+			last = i
+		}
+	}
+	if first < 0 {
+		return rec.Case.Normalize()
+	}
+	healed, inForce := map[int]bool{}, map[string]int{}
+	for i, s := range steps[:first] {
+		switch s.Verb {
+		case harness.VerbInject:
+			inForce[s.Label] = i
+		case harness.VerbHeal:
+			if f, injected := inForce[s.Name]; injected {
+				healed[f], healed[i] = true, true
+			}
+		}
+	}
+	return only(rec.Case, func(i int) bool {
+		return i <= last && (meanwhile(i) || steps[i].Verb != harness.VerbCall && !healed[i])
+	})
+}
+
+// only returns a case with the steps that are wanted, and those whose replies they refer to.
+func only(c harness.Case, wanted func(i int) bool) harness.Case {
+	c = c.Clone()
+	labels := map[string]bool{}
 	var steps []harness.Step
 	for i, s := range slices.Backward(c.Steps) {
-		if s.Verb == harness.VerbCall && !keep[i] && !labels[s.Label] {
+		if !wanted(i) && !(s.Verb == harness.VerbCall && labels[s.Label]) {
 			continue
 		}
 		for _, a := range s.Args {
