@@ -76,7 +76,7 @@ func TestOnlyWhatWasUnderWayIsKept(t *testing.T) {
 				rec.Events[i].Seq = uint64(i + 1)
 			}
 			spoken := uint64(len(before) + len(tt.events))
-			if diff := cmp.Diff(tt.want, moment(rec, harness.Finding{Evidence: []uint64{spoken}}).String()); diff != "" {
+			if diff := cmp.Diff(tt.want, moment(rec, harness.Finding{Evidence: []uint64{spoken}}, 100*time.Millisecond).String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -260,10 +260,16 @@ func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 // replays do not tell.
 func (l *Lab) slice(ctx context.Context, s Shown) (Shown, error) {
 	times, of := s.Times, s.Of
-	for _, cut := range []harness.Case{evidence(s.Record, s.Finding), played(s.Record)} {
-		if cut.String() == s.Case.Normalize().String() {
+	cuts := []harness.Case{evidence(s.Record, s.Finding)}
+	for _, echo := range echoes {
+		cuts = append(cuts, moment(s.Record, s.Finding, echo))
+	}
+	tried := map[string]bool{s.Case.Normalize().String(): true}
+	for _, cut := range append(cuts, played(s.Record)) {
+		if tried[cut.String()] {
 			continue
 		}
+		tried[cut.String()] = true
 		if ok, err := l.test(&s, s.rigour())(ctx, cut, false); ok || err != nil {
 			s.Times, s.Of = times, of
 			return s, err
@@ -293,14 +299,14 @@ func evidence(rec *harness.Record, f harness.Finding) harness.Case {
 	return only(rec.Case, func(i int) bool { return spoken[i] || rec.Case.Steps[i].Verb != harness.VerbCall })
 }
 
-// echo is how long a call may be over when what it did is printed.
-const echo = 100 * time.Millisecond
+// echoes are how long a call is taken to be over at most when what it did is printed.
+var echoes = [...]time.Duration{10 * time.Millisecond, 100 * time.Millisecond}
 
 // moment returns the case of a record up to when the first thing was printed that a finding
-// speaks of, with only those calls that were under way then or just over, what they refer to,
-// and the faults that were not healed before. Where it speaks of nothing that was printed while
-// calls were made, that is the whole case.
-func moment(rec *harness.Record, f harness.Finding) harness.Case {
+// speaks of, with only those calls that were under way then or over for less than echo, what
+// they refer to, and the faults that were not healed before. Where it speaks of nothing that
+// was printed while calls were made, that is the whole case.
+func moment(rec *harness.Record, f harness.Finding, echo time.Duration) harness.Case {
 	var at *harness.Event
 	for _, seq := range f.Evidence {
 		e := rec.Event(seq)
