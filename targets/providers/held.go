@@ -16,7 +16,7 @@ import (
 func Held(ctx context.Context, dir string) (names []string, err error) {
 	servers, _ := os.ReadDir(dir)
 	for _, s := range servers {
-		if id, there := segment(filepath.Join(dir, s.Name(), dataDir)); there {
+		for id := range segments(filepath.Join(dir, s.Name(), dataDir)) {
 			names = append(names, fmt.Sprintf("shared memory %d", id))
 		}
 	}

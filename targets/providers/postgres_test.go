@@ -299,6 +299,10 @@ func TestPostgresStopLeavesNothing(t *testing.T) {
 				if _, _, err := s.Kill(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				// As if that had been before it wrote there what memory it has.
+				if err := os.Remove(filepath.Join(dir, "data", "postmaster.pid")); err != nil {
+					t.Fatal(err)
+				}
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
