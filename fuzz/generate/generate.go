@@ -35,6 +35,7 @@ type Source struct {
 	pace  map[string]time.Duration // of each op, while nothing is injected
 	tolls tolls
 	bites bites
+	acts  map[string]bool // by aim that calls have met: it has taken effect
 	sweep sweep
 
 	calm, rough time.Duration // spent on cases without faults, and with
@@ -46,12 +47,14 @@ type aim struct {
 	args  harness.Args
 }
 
+func (a aim) String() string { return aimed(harness.Step{Name: a.fault.Name, Args: a.args}) }
+
 // New returns a source. The same options, told of the same records, draw the same cases.
 func New(o Options) *Source {
 	if o.Lanes == 0 {
 		o.Lanes = 4
 	}
-	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: map[string]time.Duration{}, tolls: tolls{}, bites: bites{}}
+	s := &Source{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), felt: affinity{}, pace: map[string]time.Duration{}, tolls: tolls{}, bites: bites{}, acts: map[string]bool{}}
 	s.sweep.rounds, s.sweep.paired = map[place]*round{}, map[pair]bool{}
 	for i := range o.Target.Ops {
 		s.ops.all = append(s.ops.all, &o.Target.Ops[i])
@@ -181,12 +184,20 @@ func (s *Source) calmNow() bool {
 	return len(s.aims.all) == 0 || !s.Fixed && s.calm < s.rough/calmShare
 }
 
+// idleShare is of how many faults that are drawn one has never taken effect, where there is
+// such a one: what it is aimed at has not been tested with it.
+const idleShare = 4
+
 // faults draws the faults of a case: mostly one. Some begin while calls are under way, and
 // some end before these do.
 func (s *Source) faults() []harness.Step {
 	var out []harness.Step
 	for range []int{1, 1, 1, 1, 1, 1, 1, 2}[s.rng.IntN(8)] {
-		f := s.inject(s.aims.next(s.rng), "f"+strconv.Itoa(len(out)+1))
+		a := s.aims.next(s.rng)
+		if x, some := s.idle(); some && s.rng.IntN(idleShare) == 0 {
+			a = x
+		}
+		f := s.inject(a, "f"+strconv.Itoa(len(out)+1))
 		if f.For == 0 && s.rng.IntN(3) == 0 {
 			f.For = between(s.rng, 20*time.Millisecond, 1500*time.Millisecond)
 		}

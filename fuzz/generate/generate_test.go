@@ -440,6 +440,48 @@ func TestOpsThatFaultsActOnMeetThemFirst(t *testing.T) {
 	}
 }
 
+func TestWhatHasNotTakenEffectComesMoreOften(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Target: target(), Faults: faults(), Seed: 5})
+	met := func(link string, acted ...float64) {
+		rec := harness.Record{Case: harness.Case{Steps: []harness.Step{
+			{Verb: harness.VerbInject, Name: "net/stop", Label: "f1", Args: harness.Args{{Key: "link", Value: harness.Text(link)}}},
+			{Verb: harness.VerbCall, Lane: "a", Name: "pay"},
+		}}}
+		rec.Events = []harness.Event{{Kind: harness.Inject, Lane: "f1"}, {Kind: harness.Invoke, Step: 1, Lane: "a", Name: "pay"}, {Kind: harness.OK, Step: 1, Lane: "a", Name: "pay"}}
+		for _, n := range acted {
+			rec.Events = append(rec.Events, harness.Event{Kind: harness.Acted, Lane: "f1", Value: n, Text: "bytes"})
+		}
+		s.Learn(&rec, nil)
+	}
+	share := func() (cache float64) {
+		n := 0
+		for range 400 {
+			for _, f := range s.faults() {
+				n++
+				if at(f) == "cache" {
+					cache++
+				}
+			}
+		}
+		return cache / float64(n)
+	}
+	met("db", 7)
+	met("cache") // it could not be injected
+	if got := share(); got < 0.45 || got > 0.55 {
+		t.Errorf("one of two that nothing is known of is drawn in %.2f of the cases", got)
+	}
+	met("cache", 0)
+	if got := share(); got < 0.58 || got > 0.68 {
+		t.Errorf("the only one that has not taken effect is drawn in %.2f of the cases", got)
+	}
+	met("cache", 1)
+	met("cache", 0)
+	if got := share(); got < 0.45 || got > 0.55 {
+		t.Errorf("one of two that have taken effect is drawn in %.2f of the cases", got)
+	}
+}
+
 // list draws a list that refers to what an op made.
 type list struct{ harness.Domain }
 

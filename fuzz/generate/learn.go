@@ -38,6 +38,7 @@ func (s *Source) observe(rec *harness.Record) {
 		fault         harness.Step
 		from, to      time.Duration
 		counts, acted bool            // what it counts of bytes tells; there were some
+		over          bool            // it was in force, and what it did has been counted
 		ops           map[string]bool // called while it was in force
 	}
 	var forces []force
@@ -55,7 +56,7 @@ func (s *Source) observe(rec *harness.Record) {
 		case e.Kind == harness.Acted:
 			for i := range slices.Backward(forces) {
 				if f := &forces[i]; f.fault.Label == e.Lane {
-					f.acted = e.Value > 0
+					f.over, f.acted = true, e.Value > 0
 					f.counts = strings.HasPrefix(e.Text, "bytes") && (f.acted || !s.chance(f.fault.Name))
 					break
 				}
@@ -96,6 +97,9 @@ func (s *Source) observe(rec *harness.Record) {
 		}
 	}
 	for _, f := range forces {
+		if k := aimed(f.fault); f.over && len(f.ops) > 0 {
+			s.acts[k] = s.acts[k] || f.acted
+		}
 		for op := range f.ops {
 			if f.counts {
 				s.felt.add(op, at(f.fault), f.acted)
@@ -117,7 +121,7 @@ type bites map[string]felt
 const leastBite = 0.15
 
 func (b bites) add(fault harness.Step, hit bool) {
-	k := fault.Name + " " + at(fault)
+	k := aimed(fault)
 	f := b[k]
 	f.of++
 	if hit {
@@ -128,7 +132,7 @@ func (b bites) add(fault harness.Step, hit bool) {
 
 // share is how many of the calls feel what is aimed: half of them where nothing is known.
 func (b bites) share(a aim) float64 {
-	f := b[a.fault.Name+" "+at(harness.Step{Args: a.args})]
+	f := b[a.String()]
 	return max(leastBite, (float64(f.hit)+1)/(float64(f.of)+2))
 }
 
@@ -238,6 +242,24 @@ func (a affinity) op(rng *rand.Rand, fault harness.Step, ops []*harness.Op) *har
 	}
 	return known[rng.IntN(len(known))]
 }
+
+// idle draws an aim that calls have met, and that has never taken effect. That of a fault
+// which may find nothing to act on is none.
+func (s *Source) idle() (a aim, some bool) {
+	var all []aim
+	for _, a := range s.aims.all {
+		if acted, met := s.acts[a.String()]; met && !acted && !a.fault.Chance {
+			all = append(all, a)
+		}
+	}
+	if len(all) == 0 {
+		return aim{}, false
+	}
+	return all[s.rng.IntN(len(all))], true
+}
+
+// aimed names a fault with what it is aimed at.
+func aimed(s harness.Step) string { return s.Name + " " + at(s) }
 
 // at is what a fault is aimed at. A link, a process and a store of one name are one dependency.
 func at(s harness.Step) string {

@@ -1,7 +1,9 @@
 package campaign
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -39,6 +41,47 @@ func TestHarderCasesDoMoreAtOnceAndLonger(t *testing.T) {
 }
 
 var yes = harness.Value{Form: harness.FormJSON, Text: "true"}
+
+func TestOnlyWhatWasUnderWayIsKept(t *testing.T) {
+	t.Parallel()
+	const text = "target x\nseed 0\n+ f = net/x\nmade: a make\n- f\n+ g = net/y\na old\na get of={{made.id}} *9 &\nb put *9 &\nc put\n- g\na end\n"
+	const made, old, get, put, other = 1, 4, 5, 6, 7
+	at := func(ms int, kind harness.Kind, step int) harness.Event {
+		return harness.Event{Kind: kind, Step: step, At: time.Duration(ms) * time.Millisecond}
+	}
+	before := []harness.Event{
+		at(0, harness.Inject, 0), at(1, harness.Invoke, made), at(2, harness.OK, made), at(3, harness.Heal, 2), at(4, harness.Inject, 3),
+		at(5, harness.Invoke, old), at(6, harness.OK, old),
+	}
+	race := harness.Event{Kind: harness.Output, Step: -1, At: time.Second}
+	later := []harness.Event{at(1001, harness.OK, get), at(1100, harness.Invoke, 9), at(1101, harness.OK, 9)}
+	for _, tt := range []struct {
+		name   string
+		events []harness.Event
+		want   string
+	}{
+		{"one is under way and one just over", []harness.Event{at(7, harness.Invoke, other), at(8, harness.OK, other), at(900, harness.Invoke, get), at(901, harness.Invoke, put), at(950, harness.OK, put), race},
+			"target x\nseed 0\nmade: a make\n+ g = net/y\na get of={{made.id}} *9 &\nb put *9\n"},
+		{"all calls were long over", []harness.Event{race}, text},
+		{"nothing was printed", []harness.Event{at(900, harness.Invoke, get), {Kind: harness.Sample, Step: -1}}, text},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := harness.ParseCase([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := &harness.Record{Case: c, Events: slices.Concat(before, tt.events, later)}
+			for i := range rec.Events {
+				rec.Events[i].Seq = uint64(i + 1)
+			}
+			spoken := uint64(len(before) + len(tt.events))
+			if diff := cmp.Diff(tt.want, moment(rec, harness.Finding{Evidence: []uint64{spoken}}, 100*time.Millisecond).String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
 
 func TestOnlyWhatWasPlayedIsKept(t *testing.T) {
 	t.Parallel()

@@ -256,16 +256,29 @@ func (l *Lab) reduce(ctx context.Context, s Shown) (Shown, bool, error) {
 }
 
 // slice leaves out the calls that the finding does not speak of, if what is left shows it, or
-// else what its record says was never played. How often is taken to be as before: a few
-// replays do not tell.
+// else those that were over when it was printed, or else what its record says was never
+// played. Where that leaves few calls at once, they are also tried with repeats.
 func (l *Lab) slice(ctx context.Context, s Shown) (Shown, error) {
-	times, of := s.Times, s.Of
-	for _, cut := range []harness.Case{evidence(s.Record, s.Finding), played(s.Record)} {
-		if cut.String() == s.Case.Normalize().String() {
+	cuts := []harness.Case{evidence(s.Record, s.Finding)}
+	for _, echo := range echoes {
+		cut := moment(s.Record, s.Finding, echo)
+		cuts = append(cuts, cut)
+		if cut.Concurrent() && !s.slow() {
+			cuts = append(cuts, often(cut, 16))
+		}
+	}
+	tried := map[string]bool{s.Case.Normalize().String(): true}
+	for _, cut := range append(cuts, played(s.Record)) {
+		if tried[cut.String()] {
 			continue
 		}
-		if ok, err := l.test(&s, s.rigour())(ctx, cut, false); ok || err != nil {
-			s.Times, s.Of = times, of
+		tried[cut.String()] = true
+		times, of, calls := s.Times, s.Of, s.Case.Calls()
+		ok, err := l.test(&s, s.rigour())(ctx, cut, false)
+		if ok && cut.Calls() <= calls {
+			s.Times, s.Of = times, of // as before: a few replays do not tell
+		}
+		if ok || err != nil {
 			return s, err
 		}
 	}
@@ -281,19 +294,84 @@ func (l *Lab) minimize(ctx context.Context, s Shown, r rigour) (least Shown, min
 // evidence returns the case of a record with only those calls that a finding speaks of,
 // what they refer to, and all faults. Where it speaks of none, that is the whole case.
 func evidence(rec *harness.Record, f harness.Finding) harness.Case {
-	c := rec.Case.Clone()
-	keep, labels := map[int]bool{}, map[string]bool{}
+	spoken := map[int]bool{}
 	for _, seq := range f.Evidence {
 		if e := rec.Event(seq); e != nil && e.Step >= 0 {
-			keep[e.Step] = true
+			spoken[e.Step] = true
 		}
 	}
-	if len(keep) == 0 {
-		return c
+	if len(spoken) == 0 {
+		return rec.Case.Normalize()
 	}
+	return only(rec.Case, func(i int) bool { return spoken[i] || rec.Case.Steps[i].Verb != harness.VerbCall })
+}
+
+// echoes are how long a call is taken to be over at most when what it did is printed.
+var echoes = [...]time.Duration{10 * time.Millisecond, 100 * time.Millisecond}
+
+// moment returns the case of a record up to when the first thing was printed that a finding
+// speaks of, with only those calls that were under way then or over for less than echo, what
+// they refer to, and the faults that were not healed before. Where it speaks of nothing that
+// was printed while calls were made, that is the whole case.
+func moment(rec *harness.Record, f harness.Finding, echo time.Duration) harness.Case {
+	var at *harness.Event
+	for _, seq := range f.Evidence {
+		e := rec.Event(seq)
+		if e != nil && (e.Kind == harness.Output || e.Kind == harness.Exit) && (at == nil || e.Seq < at.Seq) {
+			at = e
+		}
+	}
+	if at == nil {
+		return rec.Case.Normalize()
+	}
+	open, over := map[int]int{}, map[int]bool{}
+	for _, e := range rec.Events {
+		switch {
+		case e.Seq >= at.Seq || e.Step < 0:
+		case e.Kind == harness.Invoke:
+			open[e.Step]++
+		case e.Returned():
+			open[e.Step]--
+			over[e.Step] = at.At-e.At < echo
+		}
+	}
+	steps := rec.Case.Steps
+	meanwhile := func(i int) bool { return steps[i].Verb == harness.VerbCall && (open[i] > 0 || over[i]) }
+	first, last := -1, -1
+	for i := range steps {
+		if meanwhile(i) {
+			if first < 0 {
+				first = i
+			}
+			last = i
+		}
+	}
+	if first < 0 {
+		return rec.Case.Normalize()
+	}
+	healed, inForce := map[int]bool{}, map[string]int{}
+	for i, s := range steps[:first] {
+		switch s.Verb {
+		case harness.VerbInject:
+			inForce[s.Label] = i
+		case harness.VerbHeal:
+			if f, injected := inForce[s.Name]; injected {
+				healed[f], healed[i] = true, true
+			}
+		}
+	}
+	return only(rec.Case, func(i int) bool {
+		return i <= last && (meanwhile(i) || steps[i].Verb != harness.VerbCall && !healed[i])
+	})
+}
+
+// only returns a case with the steps that are wanted, and those whose replies they refer to.
+func only(c harness.Case, wanted func(i int) bool) harness.Case {
+	c = c.Clone()
+	labels := map[string]bool{}
 	var steps []harness.Step
 	for i, s := range slices.Backward(c.Steps) {
-		if s.Verb == harness.VerbCall && !keep[i] && !labels[s.Label] {
+		if !wanted(i) && !(s.Verb == harness.VerbCall && labels[s.Label]) {
 			continue
 		}
 		for _, a := range s.Args {
