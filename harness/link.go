@@ -43,6 +43,8 @@ type Toxic struct {
 	RTO    time.Duration // with Loss
 	Corr   float64       // with Loss: how likely the fate of a segment is that of the one before, and not drawn anew
 	Rate   int64         // so many thousand bytes a second pass, per connection and direction; 0 bounds nothing
+	Burst  int64         // with Rate: so many thousand bytes pass at once, where nothing has for as long as they take; 0 saves nothing up
+	Joint  bool          // with Rate: it is that of all connections together, per direction, and they take turns
 	Slice  int64         // bytes pass in pieces of so many at most; 0 slices nothing
 	Vary   int64         // a piece has up to so many bytes less or more, drawn by Seed; less than Slice
 	Gap    time.Duration // between two pieces

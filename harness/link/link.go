@@ -100,10 +100,11 @@ func (l *Link) Stats() harness.LinkStats {
 //
 // Of several toxics in force delays add up. Of the others the strongest wins: what is
 // dropped is not held, what is held is not delayed further and not counted by a cut; bytes
-// pass at the lowest rate, in the smallest pieces and with the longest gap. A toxic counts
-// the bytes that it delayed, slowed down, sliced, held or lost, the lost end of a stream as
-// one, of segments that are sent again their bytes, the ends that it delayed, and the
-// connections that it reset, closed, half closed, refused or let hang.
+// pass at the lowest rate of each connection and the lowest of all together, in the smallest
+// pieces and with the longest gap. A toxic counts the bytes that it delayed, slowed down,
+// sliced, held or lost, the lost end of a stream as one, of segments that are sent again their
+// bytes, the ends that it delayed, and the connections that it reset, closed, half closed,
+// refused or let hang.
 //
 // A toxic whose time to live is over is lifted as by Heal, which is a harness.ErrExpired then.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {

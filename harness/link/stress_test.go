@@ -241,6 +241,7 @@ func TestUpdateStorm(t *testing.T) {
 				default:
 				}
 				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
+				x.Joint = x.Rate > 0 && rng.IntN(2) == 0
 				inj, err := l.Disturb(context.Background(), x)
 				if err != nil {
 					t.Error(err)

@@ -27,8 +27,10 @@ type toxic struct {
 	harness.Toxic
 	id      uint64 // later ones have higher ids
 	since   time.Time
-	off     bool // it is suspended; guarded by the link's mu
-	expired bool // it was lifted because its time to live was over; guarded by the link's mu
+	newest  uint64   // ordinal of the newest connection when it came into force; guarded by the link's mu
+	off     bool     // it is suspended; guarded by the link's mu
+	expired bool     // it was lifted because its time to live was over; guarded by the link's mu
+	lines   [2]queue // with Joint, who waits for a turn, by direction
 	acted   atomic.Int64
 	once    sync.Once
 	done    chan struct{} // closed when it was lifted
@@ -80,6 +82,12 @@ func check(t harness.Toxic) error {
 		return errors.New("a number of connections, but nothing is done at once to those beyond it")
 	case t.Rate < 0:
 		return fmt.Errorf("%d kB a second: the rate must not be negative", t.Rate)
+	case t.Burst < 0 || t.Burst > mostBurst:
+		return fmt.Errorf("%d kB at once: it must be from 0 to %d", t.Burst, mostBurst)
+	case t.Rate == 0 && (t.Burst > 0 || t.Joint):
+		return errors.New("a burst, or a rate of all connections together, but no rate")
+	case t.Burst > 0 && (t.Delay > 0 || t.Jitter > 0 || t.Loss > 0 || t.Slice > 0 || t.Hold || t.Drop):
+		return errors.New("a burst, by a toxic that does more to bytes: it could not say which of them it slowed down")
 	case t.Slice < 0 || t.Gap < 0 || t.Gap > longest:
 		return fmt.Errorf("pieces of %d bytes, %s apart: neither must be negative, nor the gap above %s", t.Slice, t.Gap, longest)
 	case t.Vary < 0 || t.Vary > 0 && t.Vary >= t.Slice:
@@ -219,7 +227,7 @@ type flow struct {
 	late, hold, drop, cuts []*toxic
 	loss                   []*toxic      // those of late that lose segments
 	linger                 []*toxic      // on the ends of streams
-	rate                   int64         // the least of the toxics'; 0 where none has one
+	own, joint             *toxic        // those with the lowest rate of each connection, and of all together
 	slice                  *toxic        // that with the smallest pieces
 	gap                    time.Duration // the longest of the toxics'
 }
@@ -244,7 +252,14 @@ func newRules(toxics []*toxic) *rules {
 			if t.Linger > 0 {
 				f.linger = append(f.linger, t)
 			}
-			f.rate, f.gap = least(f.rate, t.Rate), max(f.gap, t.Gap)
+			f.gap = max(f.gap, t.Gap)
+			rate := &f.own
+			if t.Joint {
+				rate = &f.joint
+			}
+			if t.Rate > 0 && (*rate == nil || t.Rate < (*rate).Rate) {
+				*rate = t
+			}
 			if t.Slice > 0 && (f.slice == nil || t.Slice < f.slice.Slice) {
 				f.slice = t
 			}
@@ -327,19 +342,12 @@ func (f *flow) piece(conn uint64, dir int, c chunk) int {
 	if len(f.loss) > 0 {
 		most = min(most, int64(f.unbroken(conn, dir, c)))
 	}
-	if f.rate > 0 && f.rate < int64(n) { // so that the product is small
-		most = min(most, f.rate*int64(grain/time.Millisecond))
+	for _, t := range [...]*toxic{f.own, f.joint} {
+		if t != nil && t.Rate < int64(n) { // so that the product is small
+			most = min(most, t.Rate*int64(grain/time.Millisecond))
+		}
 	}
 	return int(most)
-}
-
-// cost is how long n bytes take at the rate: thousand bytes a second are as many bytes a
-// millisecond.
-func (f *flow) cost(n int) time.Duration {
-	if f.rate == 0 {
-		return 0
-	}
-	return time.Duration(n) * time.Millisecond / time.Duration(f.rate)
 }
 
 // passed is how many bytes of a chunk have been passed on.
@@ -359,10 +367,11 @@ func (f *flow) unbroken(conn uint64, dir int, c chunk) int {
 }
 
 // slows is how many bytes of what is left of a chunk the toxic makes pass later. What only
-// slices leaves alone what is one piece anyhow.
+// slices leaves alone what is one piece anyhow, and which bytes are none of a burst is seen when
+// they pass.
 func (t *toxic) slows(conn uint64, dir int, c *chunk) int {
 	n := len(c.bytes)
-	if t.Delay > 0 || t.Jitter > 0 || t.Rate > 0 || t.Hold || t.Slice > 0 && int64(n) > t.Slice-t.Vary {
+	if t.Delay > 0 || t.Jitter > 0 || t.Rate > 0 && t.Burst == 0 || t.Hold || t.Slice > 0 && int64(n) > t.Slice-t.Vary {
 		return n
 	}
 	sum := 0

@@ -131,6 +131,7 @@ func TestSlowLinksKeepOrder(t *testing.T) {
 	c := dial(t, l.Addr())
 	disturb(t, l, harness.Toxic{Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond})
 	disturb(t, l, harness.Toxic{Rate: 2000})
+	disturb(t, l, harness.Toxic{Rate: 4000, Joint: true, Burst: 1})
 	disturb(t, l, harness.Toxic{Dir: harness.Up, Slice: 1000, Linger: time.Millisecond})
 	sent := make([]byte, 200_000)
 	rand.NewChaCha8([32]byte{}).Read(sent)
