@@ -41,7 +41,7 @@ type Toxic struct {
 	Dist   Dist
 	Loss   float64       // so many of all segments of SegmentSize bytes are lost and sent again after RTO, which doubles each time; no byte is lost
 	RTO    time.Duration // with Loss
-	Corr   float64       // with Loss: how likely the fate of a segment is that of the one before, and not drawn anew
+	Corr   float64       // with Loss or Jitter: how likely the fate of a segment, or the jitter of a chunk, is that of the one before, and not drawn anew
 	Rate   int64         // so many thousand bytes a second pass, per connection and direction; 0 bounds nothing
 	Burst  int64         // with Rate: so many thousand bytes pass at once, where nothing has for as long as they take; 0 saves nothing up
 	Joint  bool          // with Rate: it is that of all connections together, per direction, and they take turns

@@ -173,6 +173,48 @@ func TestJitterIsDistributed(t *testing.T) {
 	}
 }
 
+func TestJitterIsShared(t *testing.T) {
+	t.Parallel()
+	const n = 20_000
+	base := harness.Toxic{Delay: time.Second, Jitter: 100 * time.Millisecond, Seed: 5}
+	draw := func(x harness.Toxic, conn uint64, dir int) []time.Duration {
+		out := make([]time.Duration, n)
+		for i := range out {
+			out[i] = (&toxic{Toxic: x}).delay(conn, dir, uint64(i)+1)
+		}
+		return out
+	}
+	alone := draw(base, 1, up)
+	for _, corr := range []float64{0, 0.25, 0.9, mostCorr} {
+		x := base
+		x.Corr = corr
+		got := draw(x, 1, up)
+		same := 0
+		for i := 1; i < n; i++ {
+			switch got[i] {
+			case got[i-1]:
+				same++
+			case alone[i]: // drawn anew it is what it would be anyhow
+			default:
+				t.Fatalf("corr=%v: chunk %d has %s: neither its own %s nor that of the one before, %s", corr, i, got[i], alone[i], got[i-1])
+			}
+		}
+		if share := float64(same) / (n - 1); math.Abs(share-corr) > 0.02 {
+			t.Errorf("corr=%v: %.3f have the jitter of the one before", corr, share)
+		}
+		if !slices.Equal(got, draw(x, 1, up)) {
+			t.Error("the same arguments gave other jitters")
+		}
+		other := x
+		other.Seed = 8
+		for what, d := range map[string][]time.Duration{"connection": draw(x, 2, up), "direction": draw(x, 1, down), "seed": draw(other, 1, up)} {
+			if slices.Equal(got, d) {
+				t.Errorf("corr=%v: another %s gave the same jitters", corr, what)
+			}
+		}
+	}
+}
+
 // FuzzToxic holds toxics that are accepted to this: whatever is left of a chunk, a piece of it
 // passes, after a time that has an end, and where segments are lost it holds one that is lost or
 // none.

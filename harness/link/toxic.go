@@ -70,8 +70,8 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("a loss of %v with correlation %v: it must be from 0 to 1, and the correlation from 0 to %v", t.Loss, t.Corr, mostCorr)
 	case t.RTO < 0 || t.RTO > longest || (t.Loss > 0) != (t.RTO > 0):
 		return fmt.Errorf("a loss of %v that is made up for after %s: neither or both must be above 0, and no time above %s", t.Loss, t.RTO, longest)
-	case t.Corr > 0 && t.Loss == 0:
-		return errors.New("a correlation of losses, but nothing is lost")
+	case t.Corr > 0 && t.Loss == 0 && t.Jitter == 0:
+		return errors.New("a correlation, but nothing is lost, and there is no jitter")
 	case t.Refuse && t.Hang:
 		return errors.New("new connections cannot be refused and hang as well")
 	case t.Reset && t.Close && t.Age == 0:
@@ -135,7 +135,7 @@ func (t *toxic) delay(conn uint64, dir int, n uint64) time.Duration {
 	if t.Jitter == 0 {
 		return t.Delay
 	}
-	r := t.rng(conn, dir, n)
+	r := t.rng(conn, dir, t.drawn(conn, dir, n))
 	if t.Dist == harness.Uniform {
 		return max(0, t.Delay-t.Jitter+time.Duration(r.Int64N(2*int64(t.Jitter)+1)))
 	}
@@ -145,6 +145,21 @@ func (t *toxic) delay(conn uint64, dir int, n uint64) time.Duration {
 	}
 	return max(0, t.Delay+time.Duration(min(off, mostJitters)*float64(t.Jitter)))
 }
+
+// drawn is which chunk's draw the n-th chunk has: its own, or that of an earlier one which all
+// between them share.
+func (t *toxic) drawn(conn uint64, dir int, n uint64) uint64 {
+	const shares = 1 << 61 // no chunk has such an ordinal
+	for ; t.Corr > 0 && n > 1; n-- {
+		if r := t.pcg(conn, dir, shares|n); !likely(&r, t.Corr) {
+			break
+		}
+	}
+	return n
+}
+
+// likely draws something that is true with probability p.
+func likely(r *rand.PCG, p float64) bool { return float64(r.Uint64()>>11)/(1<<53) < p }
 
 // mostJitters bounds the tails of the distributions that have one.
 const mostJitters = 10
@@ -174,19 +189,18 @@ const (
 // looked up there.
 func (t *toxic) losses(conn uint64, dir int, n uint64) int {
 	const segment, anew = 1 << 62, 3 << 62 // no chunk has such an ordinal
-	lost := func(r *rand.PCG, p float64) bool { return float64(r.Uint64()>>11)/(1<<53) < p }
 	for first := n; ; first-- {
 		r := t.pcg(conn, dir, segment|first)
-		if lost(&r, t.Corr) && first > 0 {
+		if likely(&r, t.Corr) && first > 0 {
 			continue
 		}
-		if !lost(&r, t.Loss) {
+		if !likely(&r, t.Loss) {
 			return 0
 		}
 		break
 	}
 	r, again := t.pcg(conn, dir, anew|n), 1
-	for again < mostLosses && lost(&r, t.Loss) {
+	for again < mostLosses && likely(&r, t.Loss) {
 		again++
 	}
 	return again
