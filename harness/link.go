@@ -54,13 +54,14 @@ type Toxic struct {
 	Expire time.Duration // with Drop: a connection on which nothing came for so long is closed; 0 closes none
 
 	// What becomes of connections.
-	Refuse bool          // new connections are refused
-	Hang   bool          // new connections are accepted and then left alone until the heal, when they go on
-	Reset  bool          // connections that exist are reset now
-	Age    time.Duration // with Reset: not now, but so long after they came and the toxic did; so are new ones
-	Close  bool          // connections that exist are closed now, in good order; with a direction, the stream in that direction alone
-	Over   int64         // Refuse, Hang, Reset and Close are only for connections beyond the oldest so many that are open; 0 is for all
-	Cut    bool          // a connection is reset after CutAfter more bytes in Dir
+	Refuse  bool          // new connections are refused, which they see as a reset
+	Hang    bool          // new connections are accepted and then left alone until the heal, when they go on
+	Reset   bool          // connections that exist are reset now
+	Close   bool          // connections that exist are closed now, in good order; with a direction, the stream in that direction alone
+	Age     time.Duration // with Refuse, Reset or Close: not at once, but so long after they came and the toxic did
+	Orderly bool          // with Refuse or Cut: in good order, and not by a reset
+	Over    int64         // Refuse, Hang, Reset and Close are only for connections beyond the oldest so many that are open; 0 is for all
+	Cut     bool          // a connection is reset after CutAfter more bytes in Dir
 	// CutAfter is counted per connection, from the moment the toxic is in force.
 	CutAfter int64
 }

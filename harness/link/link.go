@@ -49,6 +49,7 @@ type Link struct {
 	mu      sync.Mutex // guards what follows; held only for as long as the processor needs
 	toxics  []*toxic
 	last    uint64 // id of the newest toxic
+	came    uint64 // ordinal of the newest connection
 	conns   map[*conn]struct{}
 	hanging []*conn // those of them that hang, the oldest first
 	gone    Traffic // of connections that have ended
@@ -144,9 +145,11 @@ func (l *Link) Reset() error {
 	return nil
 }
 
-// strike ends what a toxic ends at once. The caller holds l.mu.
+// strike ends what a toxic ends at once. It is called whenever the toxic comes into force. The
+// caller holds l.mu.
 func (l *Link) strike(x *toxic) {
-	if !x.Close && !(x.Reset && x.Age == 0) {
+	x.newest = l.came
+	if x.Age > 0 || !x.Close && !x.Reset {
 		return
 	}
 	if x.Over > 0 {
@@ -221,36 +224,35 @@ func (l *Link) turn(x *toxic) time.Duration {
 	return x.On
 }
 
+// tick is how often connections are looked at, at most, to see which are due.
+const tick = time.Millisecond
+
 // expireNow ends what is due and returns when to look again: it closes connections on which
-// nothing came for so long as the toxic says, and resets those that are old enough.
+// nothing came for so long as the toxic says, and ends those that are old enough.
 func (l *Link) expireNow(x *toxic) time.Duration {
-	next := least(x.Expire, x.Age)
+	next := least(x.Expire, x.Age) // for those that come meanwhile
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !slices.Contains(l.toxics, x) { // it was lifted meanwhile
-		return next
+		return max(next, tick)
 	}
 	for c := range l.conns {
-		if !x.hits(c.id) {
-			continue
-		}
-		left := least(x.Expire, x.Age)
-		if x.Expire > 0 {
-			if left = x.Expire - c.quiet(x); left <= 0 {
+		if x.Expire > 0 && x.hits(c.id) {
+			if left := x.Expire - c.quiet(x); left > 0 {
+				next = min(next, left)
+			} else {
 				c.stop(x, true)
 			}
 		}
-		if x.Age > 0 {
-			old := x.Age - time.Since(later(x.since, c.born))
-			if left = min(left, old); old <= 0 {
-				c.stop(x, false)
+		if x.ages(c.id) {
+			if left := x.Age - time.Since(later(x.since, c.born)); left > 0 {
+				next = min(next, left)
+			} else {
+				c.meet(x)
 			}
 		}
-		if left > 0 {
-			next = min(next, left)
-		}
 	}
-	return next
+	return max(next, tick)
 }
 
 // lift ends the toxics that match. Connections that lost bytes end with the last toxic
@@ -305,7 +307,7 @@ func (l *Link) release() {
 		}
 		refuse := among(r.refuse, c.id, open)
 		for _, t := range refuse {
-			c.abort(t)
+			c.stop(t, orderly(refuse))
 		}
 		c.hangs = false
 		if len(refuse) == 0 {
@@ -337,7 +339,7 @@ func (l *Link) Close() error {
 
 // accept takes connections until the listener is closed.
 func (l *Link) accept() {
-	for nth := uint64(1); ; {
+	for {
 		client, err := l.listener.AcceptTCP()
 		switch {
 		case errors.Is(err, net.ErrClosed):
@@ -345,8 +347,7 @@ func (l *Link) accept() {
 		case err != nil:
 			time.Sleep(5 * time.Millisecond) // no descriptor is free: some will be
 		default:
-			l.admit(client, nth)
-			nth++
+			l.admit(client)
 		}
 	}
 }
@@ -357,14 +358,15 @@ const maxHanging = 1 << 10
 
 // admit starts to serve a connection, lets it hang, or refuses it. That is decided under mu: a
 // toxic that ends connections finds it, or it finds the toxic.
-func (l *Link) admit(client *net.TCPConn, nth uint64) {
+func (l *Link) admit(client *net.TCPConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.came++
 	if l.closed {
 		reset(client)
 		return
 	}
-	r, open := l.rules.Load(), 0
+	r, nth, open := l.rules.Load(), l.came, 0
 	if r.counts {
 		open = len(l.served())
 	}
@@ -376,7 +378,11 @@ func (l *Link) admit(client *net.TCPConn, nth uint64) {
 	for _, t := range by {
 		t.acted.Add(1)
 	}
-	if len(refuse) > 0 || len(hang) > 0 && len(l.hanging) >= maxHanging {
+	switch {
+	case len(refuse) > 0 && orderly(refuse):
+		part(client)
+		return
+	case len(refuse) > 0, len(hang) > 0 && len(l.hanging) >= maxHanging:
 		reset(client)
 		return
 	}

@@ -314,7 +314,7 @@ func (p *pipe) passCut(f *flow, b []byte) error {
 	if by == nil {
 		return err
 	}
-	p.conn.abort(by)
+	p.conn.stop(by, by.Orderly)
 	return errCut
 }
 

@@ -74,12 +74,14 @@ func check(t harness.Toxic) error {
 		return errors.New("a correlation, but nothing is lost, and there is no jitter")
 	case t.Refuse && t.Hang:
 		return errors.New("new connections cannot be refused and hang as well")
-	case t.Reset && t.Close && t.Age == 0:
+	case t.Reset && t.Close:
 		return errors.New("connections that exist cannot be reset and closed in good order as well")
 	case t.Over < 0:
 		return fmt.Errorf("beyond %d connections: the number must not be negative", t.Over)
 	case t.Over > 0 && (t.Age > 0 || !t.Refuse && !t.Hang && !t.Reset && !t.Close):
 		return errors.New("a number of connections, but nothing is done at once to those beyond it")
+	case t.Orderly && !t.Refuse && !t.Cut:
+		return errors.New("an end in good order, but nothing is refused or cut")
 	case t.Rate < 0:
 		return fmt.Errorf("%d kB a second: the rate must not be negative", t.Rate)
 	case t.Burst < 0 || t.Burst > mostBurst:
@@ -92,8 +94,8 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("pieces of %d bytes, %s apart: neither must be negative, nor the gap above %s", t.Slice, t.Gap, longest)
 	case t.Vary < 0 || t.Vary > 0 && t.Vary >= t.Slice:
 		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less, and not negative", t.Slice, t.Vary)
-	case t.Age < 0 || t.Age > longest || t.Age > 0 && !t.Reset:
-		return fmt.Errorf("connections that are %s old: it must be from 0 to %s, and they must be reset", t.Age, longest)
+	case t.Age < 0 || t.Age > longest || t.Age > 0 && !t.Refuse && !t.Reset && !t.Close:
+		return fmt.Errorf("connections that are %s old: it must be from 0 to %s, and they must be refused, reset or closed", t.Age, longest)
 	case t.Gap > 0 && t.Slice == 0:
 		return errors.New("a gap between pieces, but nothing is sliced")
 	case t.Linger < 0 || t.Linger > longest, t.Expire < 0 || t.Expire > longest:
@@ -223,6 +225,15 @@ func (t *toxic) hits(conn uint64) bool {
 	return t.Share == 0 || t.Share == 1 || t.rng(conn, up, verdict).Float64() < t.Share
 }
 
+// ages reports whether the toxic ends a connection when that is old enough.
+func (t *toxic) ages(conn uint64) bool {
+	ends := t.Reset || t.Close
+	if conn > t.newest {
+		ends = t.Refuse
+	}
+	return t.Age > 0 && ends && t.hits(conn)
+}
+
 // rules are the toxics in force, sorted by what they do. They are never changed.
 type rules struct {
 	toxics []*toxic
@@ -291,7 +302,7 @@ func newRules(toxics []*toxic) *rules {
 		f.free = len(f.late)+len(f.hold)+len(f.drop)+len(f.cuts)+len(f.linger) == 0
 	}
 	for _, t := range toxics {
-		if t.Refuse {
+		if t.Refuse && t.Age == 0 {
 			r.refuse = append(r.refuse, t)
 		}
 		if t.Hang {
@@ -310,6 +321,11 @@ func among(toxics []*toxic, conn uint64, open int) (out []*toxic) {
 		}
 	}
 	return out
+}
+
+// orderly reports whether all of some toxics end connections in good order.
+func orderly(toxics []*toxic) bool {
+	return !slices.ContainsFunc(toxics, func(t *toxic) bool { return !t.Orderly })
 }
 
 // least returns the smaller of two numbers of which 0 is none.
