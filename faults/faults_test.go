@@ -175,7 +175,8 @@ var surely = map[string][]string{
 	"net/loss": {"p", "0.5", "rto", "1ms", "dir", "both"},
 }
 
-// A fault that nobody heals ends by itself. That can be late on a busy machine.
+// A fault that nobody heals ends by itself: requests pass, and it touches none of them. That can
+// be late on a busy machine.
 func TestTimeToLive(t *testing.T) {
 	t.Parallel()
 	for _, f := range onLinks() {
@@ -187,16 +188,22 @@ func TestTimeToLive(t *testing.T) {
 				t.Parallel()
 				for wait := 100 * time.Millisecond; ; wait *= 10 {
 					b := faulttest.New(t, e)
-					inj, err := b.TryInject(f, b.Args(f, "ttl", "20ms"))
+					inj, err := b.TryInject(f, b.Args(f, append([]string{"ttl", "20ms"}, surely[f.Name]...)...))
 					if err != nil && e.Name != "native" {
 						t.Skip(err)
 					} else if err != nil {
 						t.Fatal(err)
 					}
 					time.Sleep(wait)
+					acted := inj.Acted()
+					got := b.Dial().Request() // nobody has called anything
+					more := inj.Acted() - acted
 					err = inj.Heal(t.Context())
-					if err == nil && wait < 10*time.Second {
-						continue // it was healed before its time
+					if (got != faulttest.Replied || more > 0 || err == nil) && wait < 10*time.Second {
+						continue // it was still in force
+					}
+					if got != faulttest.Replied || more > 0 {
+						t.Errorf("before the heal: %s, and it acted on %d %s more", got, more, inj.Unit)
 					}
 					if !errors.Is(err, harness.ErrExpired) {
 						t.Errorf("the heal says %v, want %v", err, harness.ErrExpired)
