@@ -104,6 +104,8 @@ func TestNetworkFaults(t *testing.T) {
 			old: life(replied, replied), new: life(replied, replied), executed: 2},
 		{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "2ms", "dist", "pareto"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18},
+		{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms", "corr", "0.5"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18},
 		{fault: "net/profile",
 			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 26, least: 40 * time.Millisecond},
 	}

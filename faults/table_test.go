@@ -110,6 +110,7 @@ var rows = []struct {
 }{
 	{fault: "net/latency", args: []string{"delay", "30ms"}},
 	{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms", "dist", "normal"}},
+	{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms", "corr", "0.5"}},
 	{fault: "net/bandwidth", args: []string{"rate", "1"}},
 	{fault: "net/bandwidth", args: []string{"rate", "0"}},
 	{fault: "net/slice", args: []string{"size", "1"}},
