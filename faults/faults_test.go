@@ -68,6 +68,10 @@ func TestNetworkFaults(t *testing.T) {
 			old: life(silent, replied), new: life(silent, replied), executed: 2, acted: 18},
 		{fault: "net/bandwidth", args: []string{"rate", "0", "dir", "up"},
 			old: life(silent, replied), new: life(silent, replied), late: 2, acted: 8},
+		{fault: "net/bandwidth", args: []string{"rate", "1", "scope", "link"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18, least: 9 * time.Millisecond},
+		{fault: "net/bandwidth", args: []string{"rate", "1", "burst", "1"}, // which all of it is
+			old: life(replied, replied), new: life(replied, replied), executed: 2},
 		{fault: "net/slice", args: []string{"size", "2", "gap", "5ms"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18, least: 20 * time.Millisecond},
 		{fault: "net/slow_close",

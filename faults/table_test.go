@@ -113,6 +113,8 @@ var rows = []struct {
 	{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms", "corr", "0.5"}},
 	{fault: "net/bandwidth", args: []string{"rate", "1"}},
 	{fault: "net/bandwidth", args: []string{"rate", "0"}},
+	{fault: "net/bandwidth", args: []string{"rate", "1", "scope", "link"}},
+	{fault: "net/bandwidth", args: []string{"rate", "1", "burst", "1"}},
 	{fault: "net/slice", args: []string{"size", "1"}},
 	{fault: "net/slow_close", args: []string{"delay", "5s"}, last: true},
 	{fault: "net/stall", args: []string{"dir", "up"}},
