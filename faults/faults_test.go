@@ -20,6 +20,9 @@ func TestNetworkFaults(t *testing.T) {
 		reset   = faulttest.Reset
 		torn    = faulttest.Torn
 		closed  = faulttest.Closed
+		tornEnd = faulttest.TornEnd
+		served  = faulttest.Finished // and then closed
+		broken  = faulttest.Broken   // served, and then reset
 	)
 	life := func(during, after faulttest.Outcome) faulttest.Life {
 		return faulttest.Life{During: during, After: after}
@@ -62,6 +65,12 @@ func TestNetworkFaults(t *testing.T) {
 			old: life(reset, reset), new: life(reset, reset), acted: 2},
 		{fault: "net/cut", args: []string{"after", "9"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2},
+		{fault: "net/cut", args: []string{"how", "fin"},
+			old: life(closed, closed), new: life(closed, closed), executed: 2, acted: 2},
+		{fault: "net/cut", args: []string{"after", "4", "how", "fin"},
+			old: life(tornEnd, tornEnd), new: life(tornEnd, tornEnd), executed: 2, acted: 2},
+		{fault: "net/cut", args: []string{"after", "3", "dir", "up", "how", "fin"},
+			old: life(closed, closed), new: life(closed, closed), acted: 2},
 		{fault: "net/bandwidth", args: []string{"rate", "1"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18, least: 9 * time.Millisecond},
 		{fault: "net/bandwidth", args: []string{"rate", "0"},
@@ -97,6 +106,18 @@ func TestNetworkFaults(t *testing.T) {
 		{fault: "net/conn_cap", args: []string{"over", "hang"},
 			old: life(replied, replied), new: life(silent, replied), executed: 1, late: 1, acted: 2, idle: 1},
 		{fault: "net/conn_cap", args: []string{"n", "3"},
+			old: life(replied, replied), new: life(replied, replied), executed: 2},
+		{fault: "net/accept_close",
+			old: life(replied, replied), new: life(closed, closed), executed: 1, acted: 1},
+		{fault: "net/accept_close", args: []string{"how", "rst"},
+			old: life(replied, replied), new: life(reset, reset), executed: 1, acted: 1},
+		{fault: "net/accept_close", args: []string{"existing", "true"},
+			old: life(closed, closed), new: life(closed, closed), acted: 3, idle: 2},
+		{fault: "net/accept_close", args: []string{"after", "200ms"},
+			old: life(replied, replied), new: life(served, served), executed: 2, acted: 1},
+		{fault: "net/accept_close", args: []string{"after", "200ms", "how", "rst", "existing", "true"},
+			old: life(broken, broken), new: life(broken, broken), executed: 2, acted: 3},
+		{fault: "net/accept_close", args: []string{"after", "5s", "existing", "true"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2},
 		{fault: "net/accept_hang",
 			old: life(replied, replied), new: life(silent, replied), executed: 1, late: 1, acted: 1},
