@@ -423,6 +423,7 @@ func TestEffectOfAnotherIsNotClaimed(t *testing.T) {
 		for _, inj := range []harness.Injection{behind, hold, lag} {
 			heal(t, inj)
 		}
+		linktest.Expect(t, c, "hello") // it does not come to those below
 		c = dial(t, l.Addr())
 		roundTrip(t, c, "warm")
 		cut := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: 1 << 20})
