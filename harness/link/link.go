@@ -13,11 +13,12 @@
 //	                   |                    ^
 //	                   '-> queue -> drain --'      delayed, held or dropped
 //
-// New connections are refused by accepting and resetting them: the client sees a reset at
-// its connect or at its first read. If the listening socket were closed, the kernel would
-// refuse them, but nobody can count what the kernel refuses, and a fault that cannot show
-// that it acted proves nothing; besides, somebody else could take the port before the heal.
-// So do new connections hang: they are accepted, and nothing more is done with them.
+// New connections are refused by accepting and resetting them, or closing them where a toxic
+// says so: the client sees a reset at its connect or at its first read, or an end there. If
+// the listening socket were closed, the kernel would refuse them, but nobody can count what
+// the kernel refuses, and a fault that cannot show that it acted proves nothing; besides,
+// somebody else could take the port before the heal. So do new connections hang: they are
+// accepted, and nothing more is done with them.
 package link
 
 import (
