@@ -37,7 +37,7 @@ type pipe struct {
 	finished atomic.Bool      // the end of the stream has been passed on in good order: nothing more can be
 	endLost  bool             // the end of the stream was dropped
 	cut      map[*toxic]int64 // bytes passed on under each toxic that cuts
-	rules    *flow            // those under which the queue was drained last
+	last     *flow            // under which the queue was drained last
 	since    time.Time        // nothing is saved up at a rate from before
 	paid     time.Time        // the rate has been kept up to here
 	line     *queue           // where it waits for its turn; nil for nowhere
@@ -240,12 +240,12 @@ func (p *pipe) keep(f *flow, s plan, n int) {
 func (p *pipe) head() (f *flow, c chunk, some bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f = p.flow(); f != p.rules {
+	if f = p.flow(); f != p.last {
 		for i := range p.queue {
 			f.touch(p, &p.queue[i])
 		}
 		maps.DeleteFunc(p.cut, func(t *toxic, _ int64) bool { return !slices.Contains(f.cuts, t) })
-		p.rules, p.since = f, time.Now()
+		p.last, p.since = f, time.Now()
 	}
 	if len(p.queue) == 0 {
 		p.queue = nil
