@@ -22,6 +22,7 @@ func All() []*harness.Fault {
 		dep.Standby,
 		dep.ReadOnly,
 		dep.Terminate,
+		net.AcceptClose,
 		net.AcceptHang,
 		net.Bandwidth,
 		net.Blackhole,

@@ -194,7 +194,8 @@ const (
 	Reset    Outcome = "reset"              // no reply, and a reset
 	Closed   Outcome = "closed"             // no reply, and an orderly end
 	Silent   Outcome = "silence"            // nothing until the client lost patience
-	Finished Outcome = "reply, closed"      // where the server closes the connection
+	Finished Outcome = "reply, closed"      // where the server closes the connection, or the fault does
+	Broken   Outcome = "reply, reset"       // where the fault resets it
 	Lingers  Outcome = "reply, not closed"  // ... and the client does not see that
 )
 
@@ -255,6 +256,7 @@ func (b *Bench) play(f *harness.Fault, args harness.Args, request func(*Conn) Ou
 	all.Go(func() { r.New.During = request(fresh) })
 	all.Go(func() { r.Unused.During = unused.reply(patience) })
 	all.Wait()
+	r.Old.During, r.New.During = old.still(r.Old.During), fresh.still(r.New.During)
 	r.Executed = b.executed.Load() - before
 
 	b.Heal(inj)
@@ -274,7 +276,7 @@ func (r Report) Effect() harness.Effect {
 	var answered int64
 	for _, l := range []Life{r.Old, r.New} {
 		switch {
-		case l.During == Replied, l.During == Finished, l.During == Lingers, l.During == Silent && l.After == Replied:
+		case l.During == Replied, l.During == Finished, l.During == Broken, l.During == Lingers, l.During == Silent && l.After == Replied:
 			answered++
 		}
 	}
@@ -343,6 +345,17 @@ func (c *Conn) watch() {
 	}
 }
 
+// still looks whether a connection that got a reply has been ended since.
+func (c *Conn) still(so Outcome) Outcome {
+	if so != Replied {
+		return so
+	}
+	if got := c.finish(patience / 8); got != Lingers {
+		return got
+	}
+	return so
+}
+
 // finish waits for the end of a connection behind its reply.
 func (c *Conn) finish(wait time.Duration) Outcome {
 	switch got := c.reply(wait); got {
@@ -350,6 +363,8 @@ func (c *Conn) finish(wait time.Duration) Outcome {
 		return Lingers
 	case Closed:
 		return Finished
+	case Reset:
+		return Broken
 	default:
 		return got
 	}

@@ -13,11 +13,12 @@
 //	                   |                    ^
 //	                   '-> queue -> drain --'      delayed, held or dropped
 //
-// New connections are refused by accepting and resetting them: the client sees a reset at
-// its connect or at its first read. If the listening socket were closed, the kernel would
-// refuse them, but nobody can count what the kernel refuses, and a fault that cannot show
-// that it acted proves nothing; besides, somebody else could take the port before the heal.
-// So do new connections hang: they are accepted, and nothing more is done with them.
+// New connections are refused by accepting and resetting them, or closing them where a toxic
+// says so: the client sees a reset at its connect or at its first read, or an end there. If
+// the listening socket were closed, the kernel would refuse them, but nobody can count what
+// the kernel refuses, and a fault that cannot show that it acted proves nothing; besides,
+// somebody else could take the port before the heal. So do new connections hang: they are
+// accepted, and nothing more is done with them.
 package link
 
 import (
@@ -49,6 +50,7 @@ type Link struct {
 	mu      sync.Mutex // guards what follows; held only for as long as the processor needs
 	toxics  []*toxic
 	last    uint64 // id of the newest toxic
+	came    uint64 // ordinal of the newest connection
 	conns   map[*conn]struct{}
 	hanging []*conn // those of them that hang, the oldest first
 	gone    Traffic // of connections that have ended
@@ -100,10 +102,11 @@ func (l *Link) Stats() harness.LinkStats {
 //
 // Of several toxics in force delays add up. Of the others the strongest wins: what is
 // dropped is not held, what is held is not delayed further and not counted by a cut; bytes
-// pass at the lowest rate, in the smallest pieces and with the longest gap. A toxic counts
-// the bytes that it delayed, slowed down, sliced, held or lost, the lost end of a stream as
-// one, of segments that are sent again their bytes, the ends that it delayed, and the
-// connections that it reset, closed, half closed, refused or let hang.
+// pass at the lowest rate of each connection and the lowest of all together, in the smallest
+// pieces and with the longest gap. A toxic counts the bytes that it delayed, slowed down,
+// sliced, held or lost, the lost end of a stream as one, of segments that are sent again their
+// bytes, the ends that it delayed, and the connections that it reset, closed, half closed,
+// refused or let hang.
 //
 // A toxic whose time to live is over is lifted as by Heal, which is a harness.ErrExpired then.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
@@ -143,9 +146,11 @@ func (l *Link) Reset() error {
 	return nil
 }
 
-// strike ends what a toxic ends at once. The caller holds l.mu.
+// strike ends what a toxic ends at once. It is called whenever the toxic comes into force. The
+// caller holds l.mu.
 func (l *Link) strike(x *toxic) {
-	if !x.Close && !(x.Reset && x.Age == 0) {
+	x.newest = l.came
+	if x.Age > 0 || !x.Close && !x.Reset {
 		return
 	}
 	if x.Over > 0 {
@@ -220,36 +225,35 @@ func (l *Link) turn(x *toxic) time.Duration {
 	return x.On
 }
 
+// tick is how often connections are looked at, at most, to see which are due.
+const tick = time.Millisecond
+
 // expireNow ends what is due and returns when to look again: it closes connections on which
-// nothing came for so long as the toxic says, and resets those that are old enough.
+// nothing came for so long as the toxic says, and ends those that are old enough.
 func (l *Link) expireNow(x *toxic) time.Duration {
-	next := least(x.Expire, x.Age)
+	next := least(x.Expire, x.Age) // for those that come meanwhile
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !slices.Contains(l.toxics, x) { // it was lifted meanwhile
-		return next
+		return max(next, tick)
 	}
 	for c := range l.conns {
-		if !x.hits(c.id) {
-			continue
-		}
-		left := least(x.Expire, x.Age)
-		if x.Expire > 0 {
-			if left = x.Expire - c.quiet(x); left <= 0 {
+		if x.Expire > 0 && x.hits(c.id) {
+			if left := x.Expire - c.quiet(x); left > 0 {
+				next = min(next, left)
+			} else {
 				c.stop(x, true)
 			}
 		}
-		if x.Age > 0 {
-			old := x.Age - time.Since(later(x.since, c.born))
-			if left = min(left, old); old <= 0 {
-				c.stop(x, false)
+		if x.ages(c.id) {
+			if left := x.Age - time.Since(later(x.since, c.born)); left > 0 {
+				next = min(next, left)
+			} else {
+				c.meet(x)
 			}
 		}
-		if left > 0 {
-			next = min(next, left)
-		}
 	}
-	return next
+	return max(next, tick)
 }
 
 // lift ends the toxics that match. Connections that lost bytes end with the last toxic
@@ -304,7 +308,7 @@ func (l *Link) release() {
 		}
 		refuse := among(r.refuse, c.id, open)
 		for _, t := range refuse {
-			c.abort(t)
+			c.stop(t, orderly(refuse))
 		}
 		c.hangs = false
 		if len(refuse) == 0 {
@@ -336,7 +340,7 @@ func (l *Link) Close() error {
 
 // accept takes connections until the listener is closed.
 func (l *Link) accept() {
-	for nth := uint64(1); ; {
+	for {
 		client, err := l.listener.AcceptTCP()
 		switch {
 		case errors.Is(err, net.ErrClosed):
@@ -344,8 +348,7 @@ func (l *Link) accept() {
 		case err != nil:
 			time.Sleep(5 * time.Millisecond) // no descriptor is free: some will be
 		default:
-			l.admit(client, nth)
-			nth++
+			l.admit(client)
 		}
 	}
 }
@@ -356,14 +359,15 @@ const maxHanging = 1 << 10
 
 // admit starts to serve a connection, lets it hang, or refuses it. That is decided under mu: a
 // toxic that ends connections finds it, or it finds the toxic.
-func (l *Link) admit(client *net.TCPConn, nth uint64) {
+func (l *Link) admit(client *net.TCPConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.came++
 	if l.closed {
 		reset(client)
 		return
 	}
-	r, open := l.rules.Load(), 0
+	r, nth, open := l.rules.Load(), l.came, 0
 	if r.counts {
 		open = len(l.served())
 	}
@@ -375,7 +379,11 @@ func (l *Link) admit(client *net.TCPConn, nth uint64) {
 	for _, t := range by {
 		t.acted.Add(1)
 	}
-	if len(refuse) > 0 || len(hang) > 0 && len(l.hanging) >= maxHanging {
+	switch {
+	case len(refuse) > 0 && orderly(refuse):
+		part(client)
+		return
+	case len(refuse) > 0, len(hang) > 0 && len(l.hanging) >= maxHanging:
 		reset(client)
 		return
 	}

@@ -423,6 +423,7 @@ func TestEffectOfAnotherIsNotClaimed(t *testing.T) {
 		for _, inj := range []harness.Injection{behind, hold, lag} {
 			heal(t, inj)
 		}
+		linktest.Expect(t, c, "hello") // it does not come to those below
 		c = dial(t, l.Addr())
 		roundTrip(t, c, "warm")
 		cut := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: 1 << 20})
@@ -458,6 +459,11 @@ func TestWhatToxiproxyCannotDo(t *testing.T) {
 		"do not come and go by themselves":       {Hold: true, On: time.Second, Off: time.Second},
 		"jitter is uniform":                      {Delay: 1, Jitter: 1, Dist: harness.Normal},
 		"cannot lose segments":                   {Loss: 0.1, RTO: time.Second},
+		"draws each jitter anew":                 {Delay: 1, Jitter: 1, Corr: 0.5},
+		"saves nothing up for a burst":           {Rate: 1, Burst: 1},
+		"rate of each connection by itself":      {Rate: 1, Joint: true},
+		"close them in good order":               {Refuse: true, Close: true, Orderly: true},
+		"cannot end connections of an age":       {Refuse: true, Reset: true, Age: 1},
 		"cannot let new connections hang":        {Hang: true},
 		"does not count connections":             {Refuse: true, Reset: true, Over: 1},
 		"cannot close one direction":             {Refuse: true, Close: true, Dir: harness.Up},
