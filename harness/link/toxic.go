@@ -27,8 +27,9 @@ type toxic struct {
 	harness.Toxic
 	id      uint64 // later ones have higher ids
 	since   time.Time
-	off     bool // it is suspended; guarded by the link's mu
-	expired bool // it was lifted because its time to live was over; guarded by the link's mu
+	off     bool  // it is suspended; guarded by the link's mu
+	expired bool  // it was lifted because its time to live was over; guarded by the link's mu
+	failed  error // connects could not be made deaf or answered again when it was time; guarded by the link's mu
 	acted   atomic.Int64
 	once    sync.Once
 	done    chan struct{} // closed when it was lifted
@@ -70,6 +71,12 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("a loss of %v that is made up for after %s: neither or both must be above 0, and no time above %s", t.Loss, t.RTO, longest)
 	case t.Corr > 0 && t.Loss == 0:
 		return errors.New("a correlation of losses, but nothing is lost")
+	case !(t.Corrupt >= 0 && t.Corrupt <= 1), (t.Corrupt > 0) != (t.Bits > 0), t.Bits < 0 || t.Bits > 8:
+		return fmt.Errorf("%d bits of a share of %v of all bytes are to be flipped: it must be from 1 to 8, of a share above 0 and up to 1", t.Bits, t.Corrupt)
+	case t.Deaf && (t.Refuse || t.Hang):
+		return errors.New("connects that get no answer cannot be refused or hang as well")
+	case t.Deaf && (t.Over > 0 || t.Share > 0 && t.Share < 1):
+		return errors.New("connects get no answer, for a part of the connections: whose connect it is cannot be seen")
 	case t.Refuse && t.Hang:
 		return errors.New("new connections cannot be refused and hang as well")
 	case t.Reset && t.Close && t.Age == 0:
@@ -100,9 +107,9 @@ func check(t harness.Toxic) error {
 	return nil
 }
 
-func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop }
+func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop || t.Corrupt > 0 }
 func touchesConns(t harness.Toxic) bool {
-	return t.Refuse || t.Hang || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
+	return t.Deaf || t.Refuse || t.Hang || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
 }
 
 // late reports whether the toxic makes bytes pass later or slower.
@@ -116,6 +123,9 @@ func (t *toxic) unit() string {
 	case !touchesConns(t.Toxic):
 		return "bytes"
 	case !touchesBytes(t.Toxic):
+		if t.Deaf {
+			return "SYNs and connections"
+		}
 		return "connections"
 	}
 	return "bytes and connections"
@@ -206,6 +216,7 @@ type rules struct {
 	toxics []*toxic
 	refuse []*toxic
 	hang   []*toxic
+	deaf   []*toxic
 	counts bool    // how many connections are open makes a difference
 	flows  [2]flow // by direction
 	shared bool    // some are for a part of the connections
@@ -214,11 +225,12 @@ type rules struct {
 
 // flow is what is in force for the bytes of one direction.
 type flow struct {
-	free                   bool // nothing is
+	free                   bool // nothing is but what corrupts
 	ended                  bool // streams were ended, and what comes behind that is lost
 	late, hold, drop, cuts []*toxic
 	loss                   []*toxic      // those of late that lose segments
 	linger                 []*toxic      // on the ends of streams
+	corrupt                []*toxic      // bytes as they pass
 	rate                   int64         // the least of the toxics'; 0 where none has one
 	slice                  *toxic        // that with the smallest pieces
 	gap                    time.Duration // the longest of the toxics'
@@ -248,6 +260,9 @@ func newRules(toxics []*toxic) *rules {
 			if t.Slice > 0 && (f.slice == nil || t.Slice < f.slice.Slice) {
 				f.slice = t
 			}
+			if t.Corrupt > 0 {
+				f.corrupt = append(f.corrupt, t)
+			}
 			if t.Hold {
 				f.hold = append(f.hold, t)
 			}
@@ -267,6 +282,9 @@ func newRules(toxics []*toxic) *rules {
 		}
 		if t.Hang {
 			r.hang = append(r.hang, t)
+		}
+		if t.Deaf {
+			r.deaf = append(r.deaf, t)
 		}
 		r.counts = r.counts || t.Over > 0
 	}
