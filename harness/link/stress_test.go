@@ -35,6 +35,11 @@ func kinds() map[string]harness.Toxic {
 		"drop":               {Drop: true},
 		"drop of a share":    {Dir: harness.Down, Drop: true, Share: 0.5, Seed: 3},
 		"expire":             {Drop: true, Expire: 2 * ms},
+		"corrupt":            {Corrupt: 0.01, Bits: 2, Seed: 6},
+		"corrupt a share":    {Corrupt: 0.01, Bits: 1, Share: 0.5, Seed: 7},
+		"deaf":               {Deaf: true},
+		"deaf now and then":  {Deaf: true, On: ms, Off: ms},
+		"deaf and reset":     {Deaf: true, Reset: true},
 		"refuse":             {Refuse: true},
 		"refuse a share":     {Refuse: true, Share: 0.5, Seed: 4},
 		"reset":              {Reset: true},
@@ -65,7 +70,7 @@ func wordy(c *net.TCPConn) {
 // hangUp asks for a long reply, reads the beginning of it, and goes away: its peer gets a
 // reset.
 func hangUp(addr string, patience time.Duration) error {
-	c, err := net.DialTimeout("tcp", addr, soon)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return err
 	}
@@ -240,7 +245,7 @@ func TestUpdateStorm(t *testing.T) {
 					return
 				default:
 				}
-				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
+				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Deaf: rng.IntN(8) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
 				inj, err := l.Disturb(context.Background(), x)
 				if err != nil {
 					t.Error(err)
@@ -365,7 +370,7 @@ func visit(addr string, rng *rand.Rand) {
 		hangUp(addr, patience)
 		return
 	}
-	d, err := net.DialTimeout("tcp", addr, soon)
+	d, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return
 	}
