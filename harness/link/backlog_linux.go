@@ -96,7 +96,7 @@ func (b *backlog) empty(ln *net.TCPListener, admit func(*net.TCPConn)) error {
 }
 
 // join connects to the listener, and returns when that connection waits there.
-func (b *backlog) join(ln *net.TCPListener, limit time.Time) error {
+func (b *backlog) join(ln *net.TCPListener, limit time.Time) (err error) {
 	d := net.Dialer{Deadline: limit, KeepAlive: -1}
 	s, err := d.Dial("tcp", ln.Addr().String())
 	if err != nil {
@@ -107,6 +107,12 @@ func (b *backlog) join(ln *net.TCPListener, limit time.Time) error {
 		b.ours = map[string]*net.TCPConn{}
 	}
 	b.ours[c.LocalAddr().String()] = c
+	defer func() {
+		if err != nil { // it may never wait there
+			delete(b.ours, c.LocalAddr().String())
+			reset(c)
+		}
+	}()
 	if _, err := c.Write([]byte{0}); err != nil {
 		return err
 	}

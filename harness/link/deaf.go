@@ -66,6 +66,7 @@ func (l *Link) tune(b *backlog, admit func(*net.TCPConn)) (deaf bool, err error)
 		deaf = err == nil
 	} else {
 		err = b.empty(l.listener, admit)
+		deaf = err != nil // whoever asks next has it tried again
 	}
 	l.ear.deaf = deaf
 	return deaf, err

@@ -112,6 +112,9 @@ func (l *Link) Stats() harness.LinkStats {
 // one, of segments that are sent again their bytes, the ends that it delayed, and the
 // connections that it reset, closed, half closed, refused or let hang.
 //
+// One that corrupts counts the bytes that it changed, one that is deaf the SYNs that were lost,
+// those that were sent again included.
+//
 // A toxic whose time to live is over is lifted as by Heal, which is a harness.ErrExpired then.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
 	if err := errors.Join(ctx.Err(), check(t)); err != nil {
