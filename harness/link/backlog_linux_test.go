@@ -65,6 +65,18 @@ func TestBacklogIsAsBefore(t *testing.T) {
 	if waiting, most := look(); waiting != fillers || most != little {
 		t.Errorf("%d wait in a backlog of %d, want %d of %d", waiting, most, fillers, little)
 	}
+	// Who has asked for an end may be answered when somebody else wants it to go on.
+	done := make(chan error, 1)
+	l.ear.turn.Lock()
+	l.listener.SetDeadline(past)
+	l.ear.asks <- done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	l.ear.turn.Unlock()
+	if waiting, most := look(); waiting != fillers || most != little {
+		t.Errorf("asked once more: %d wait in a backlog of %d, want %d of %d", waiting, most, fillers, little)
+	}
 	heal(t, inj)
 	if waiting, most := look(); waiting != 0 || most != before {
 		t.Errorf("%d wait in a backlog of %d, want none of %d", waiting, most, before)

@@ -19,18 +19,23 @@ type ear struct {
 }
 
 // heed has SYNs lost or answered as the rules say, and returns when they are. It waits for the
-// accept loop, which may wait for l.mu: the caller does not hold it.
+// accept loop, which takes no longer than its own bounds but may wait for l.mu: the caller does not
+// hold it.
 func (l *Link) heed() error {
 	l.ear.turn.Lock()
 	defer l.ear.turn.Unlock()
-	if l.ear.deaf == l.wantsDeaf() {
+	want := l.wantsDeaf()
+	if l.ear.deaf == want {
 		return nil
 	}
 	done := make(chan error, 1)
 	l.listener.SetDeadline(past) // the loop comes back from its accept; an error says that it has ended
 	select {
 	case l.ear.asks <- done:
-		return <-done // what takes longest has its own bound
+		if err := <-done; l.ear.deaf != want { // else it is of what somebody wants who will ask, too
+			return err
+		}
+		return nil
 	case <-l.ear.closed:
 		return nil
 	}
@@ -58,13 +63,15 @@ func (l *Link) attend(b *backlog, admit func(*net.TCPConn)) {
 	}
 }
 
-// tune fills the backlog or empties it, and reports whether it is full now. Who asked holds
-// l.ear.turn.
+// tune fills the backlog or empties it, unless it is as the rules say: they may have changed since
+// somebody asked. It reports whether the backlog is full now. Who asked holds l.ear.turn.
 func (l *Link) tune(b *backlog, admit func(*net.TCPConn)) (deaf bool, err error) {
-	if l.wantsDeaf() {
+	deaf = l.ear.deaf
+	switch wants := l.wantsDeaf(); {
+	case wants && !deaf:
 		err = b.fill(l.listener, admit)
 		deaf = err == nil
-	} else {
+	case !wants && deaf:
 		err = b.empty(l.listener, admit)
 		deaf = err != nil // whoever asks next has it tried again
 	}
