@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,5 +81,45 @@ func TestBacklogIsAsBefore(t *testing.T) {
 	heal(t, inj)
 	if waiting, most := look(); waiting != 0 || most != before {
 		t.Errorf("%d wait in a backlog of %d, want none of %d", waiting, most, before)
+	}
+}
+
+// Where there is no room for connections of our own, all is as before, and whoever waited is
+// served.
+func TestBacklogThatCannotBeFilledIsAsBefore(t *testing.T) {
+	t.Parallel()
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	s, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ln := s.(*net.TCPListener)
+	if err := resize(ln, 1); err != nil {
+		t.Fatal(err)
+	}
+	var came []string
+	for range 2 { // there is no room for another one
+		came = append(came, dial(t, ln.Addr().String()).LocalAddr().String())
+	}
+	var admitted []*net.TCPConn
+	var b backlog
+	if err := b.fill(ln, func(c *net.TCPConn) { admitted = append(admitted, c) }); err == nil || errors.Is(err, harness.ErrNotHere) {
+		t.Errorf("got %v, want that it could not be filled this time", err)
+	}
+	if len(b.ours) > 0 {
+		t.Errorf("%d connections of our own are left", len(b.ours))
+	}
+	if waiting, most, err := queue(ln); waiting != 0 || most != 1 || err != nil {
+		t.Errorf("%d wait in a backlog of %d, %v; want none of 1", waiting, most, err)
+	}
+	var served []string
+	for _, c := range admitted {
+		served = append(served, c.RemoteAddr().String())
+		c.Close()
+	}
+	if !slices.Equal(served, came) {
+		t.Errorf("admitted %q, want %q", served, came)
 	}
 }
