@@ -20,10 +20,8 @@ func TestNetworkFaults(t *testing.T) {
 		reset   = faulttest.Reset
 		torn    = faulttest.Torn
 		closed  = faulttest.Closed
-		altered = faulttest.Altered
-
-		unanswered = faulttest.Unanswered
 	)
+	const altered, unanswered = faulttest.Altered, faulttest.Unanswered
 	life := func(during, after faulttest.Outcome) faulttest.Life {
 		return faulttest.Life{During: during, After: after}
 	}
@@ -97,6 +95,14 @@ func TestNetworkFaults(t *testing.T) {
 			old: life(replied, replied), new: life(silent, replied), executed: 1, late: 1, acted: 2, idle: 1},
 		{fault: "net/conn_cap", args: []string{"n", "3"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2},
+		{fault: "net/syn_drop",
+			old: life(reset, reset), new: life(unanswered, replied), acted: 3, idle: 2},
+		{fault: "net/syn_drop", args: []string{"existing", "false"},
+			old: life(replied, replied), new: life(unanswered, replied), executed: 1, acted: 1},
+		{fault: "net/corrupt", args: []string{"p", "1", "bits", "8"},
+			old: life(altered, replied), new: life(altered, replied), executed: 2, acted: 18},
+		{fault: "net/corrupt",
+			old: life(replied, replied), new: life(replied, replied), executed: 2},
 		{fault: "net/accept_hang",
 			old: life(replied, replied), new: life(silent, replied), executed: 1, late: 1, acted: 1},
 		{fault: "net/accept_hang", args: []string{"existing", "true"},
@@ -107,14 +113,6 @@ func TestNetworkFaults(t *testing.T) {
 			old: life(replied, replied), new: life(replied, replied), executed: 2},
 		{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "2ms", "dist", "pareto"},
 			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 18},
-		{fault: "net/syn_drop",
-			old: life(reset, reset), new: life(unanswered, replied), acted: 3, idle: 2},
-		{fault: "net/syn_drop", args: []string{"existing", "false"},
-			old: life(replied, replied), new: life(unanswered, replied), executed: 1, acted: 1},
-		{fault: "net/corrupt", args: []string{"p", "1", "bits", "8"},
-			old: life(altered, replied), new: life(altered, replied), executed: 2, acted: 18},
-		{fault: "net/corrupt",
-			old: life(replied, replied), new: life(replied, replied), executed: 2},
 		{fault: "net/profile",
 			old: life(replied, replied), new: life(replied, replied), executed: 2, acted: 26, least: 40 * time.Millisecond},
 	}

@@ -55,8 +55,10 @@ type Toxic struct {
 	Corrupt float64 // so many of all bytes are changed on their way, each drawn by Seed and its place in the stream
 	Bits    int     // with Corrupt: so many bits of such a byte are flipped, from 1 to 8
 
+	// What becomes of connects, with no Share and no Over.
+	Deaf bool // they get no answer: their SYNs are lost, and sent again by who connects
+
 	// What becomes of connections.
-	Deaf   bool          // connects get no answer: their SYNs are lost, and sent again by who connects; with no Share and no Over
 	Refuse bool          // new connections are refused
 	Hang   bool          // new connections are accepted and then left alone until the heal, when they go on
 	Reset  bool          // connections that exist are reset now

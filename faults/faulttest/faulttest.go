@@ -197,9 +197,12 @@ const (
 	Silent   Outcome = "silence"            // nothing until the client lost patience
 	Finished Outcome = "reply, closed"      // where the server closes the connection
 	Lingers  Outcome = "reply, not closed"  // ... and the client does not see that
-	Altered  Outcome = "corrupt reply"      // of the right length, and no count
+)
 
-	Unanswered Outcome = "no connect" // until the client lost patience
+// What is seen of connects, and of what comes.
+const (
+	Unanswered Outcome = "no connect"    // until the client lost patience
+	Altered    Outcome = "corrupt reply" // of the right length, and no count
 )
 
 // Life is what became of a connection.
@@ -282,10 +285,11 @@ func (r Report) Effect() harness.Effect {
 	var answered int64
 	for _, l := range []Life{r.Old, r.New} {
 		switch {
-		case l.During == Altered:
-			return harness.EffectCorrupt
 		case l.During == Replied, l.During == Finished, l.During == Lingers, l.During == Silent && l.After == Replied:
 			answered++
+		}
+		if l.During == Altered {
+			return harness.EffectCorrupt
 		}
 	}
 	switch executed := r.Executed + r.Late; {

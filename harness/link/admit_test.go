@@ -277,7 +277,7 @@ func TestContradictionsAreNamed(t *testing.T) {
 		"1 bits of a share of 0 ":                       {Hold: true, Bits: 1},
 		"1 bits of a share of 1.1":                      {Corrupt: 1.1, Bits: 1},
 		"no answer cannot be refused or hang":           {Deaf: true, Hang: true},
-		"no answer, for a part of the connections":      {Deaf: true, Over: 1},
+		"no answer, for a part of the connections":      {Deaf: true, Reset: true, Over: 1},
 		"no answer, for a part of the connections:":     {Deaf: true, Share: 0.5},
 		"cannot be refused and hang":                    {Refuse: true, Hang: true},
 		"cannot be reset and closed":                    {Reset: true, Close: true},

@@ -80,8 +80,8 @@ func (b *backlog) fill(ln *net.TCPListener, admit func(*net.TCPConn)) (err error
 
 // full returns an error where the kernel sees room.
 func (b *backlog) full(ln *net.TCPListener) error {
-	if waiting, most, err := queue(ln); err != nil || waiting <= most {
-		return errors.Join(err, fmt.Errorf("%d connections fill no backlog of %d: %w", waiting, most, harness.ErrNotHere))
+	if n, most, err := waiting(ln); err != nil || n <= most {
+		return errors.Join(err, fmt.Errorf("%d connections fill no backlog of %d: %w", n, most, harness.ErrNotHere))
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (b *backlog) join(ln *net.TCPListener, limit time.Time) (err error) {
 // reports whether all that are left are: connections are accepted in the order in which they
 // came, and all of ours had.
 func (b *backlog) drain(ln *net.TCPListener, keep int, limit time.Time, admit func(*net.TCPConn)) (ours bool, err error) {
-	waiting, _, err := queue(ln)
+	n, _, err := waiting(ln)
 	if err != nil {
 		return false, err
 	}
@@ -140,7 +140,7 @@ func (b *backlog) drain(ln *net.TCPListener, keep int, limit time.Time, admit fu
 		return false, err
 	}
 	defer ln.SetDeadline(past)
-	for ; waiting > keep; waiting-- {
+	for ; n > keep; n-- {
 		c, err := ln.AcceptTCP()
 		if err != nil {
 			return false, err
@@ -183,7 +183,7 @@ func askable(ln *net.TCPListener) (int, error) {
 	case strings.TrimSpace(string(text)) != "0":
 		return 0, fmt.Errorf("the kernel answers instead of dropping SYNs: %s is %s: %w", overflow, strings.TrimSpace(string(text)), harness.ErrNotHere)
 	}
-	_, most, err := queue(ln)
+	_, most, err := waiting(ln)
 	if err == nil {
 		_, err = drops(ln)
 	}
@@ -196,9 +196,9 @@ func askable(ln *net.TCPListener) (int, error) {
 	return most, nil
 }
 
-// queue returns how many connections wait to be accepted, and the backlog. The kernel tells that
+// waiting returns how many connections wait to be accepted, and the backlog. The kernel tells that
 // of listeners in fields which mean something else otherwise.
-func queue(ln *net.TCPListener) (waiting, most int, err error) {
+func waiting(ln *net.TCPListener) (n, most int, err error) {
 	info, err := tcpInfo(ln)
 	if err != nil {
 		return 0, 0, err

@@ -50,21 +50,21 @@ func TestDeafIsRefusedWhereTheKernelAnswers(t *testing.T) {
 func TestBacklogIsAsBefore(t *testing.T) {
 	t.Parallel()
 	l := listen(t, serve(t, echo))
-	look := func() (waiting, most int) {
+	look := func() (n, most int) {
 		t.Helper()
-		waiting, most, err := queue(l.listener)
+		n, most, err := waiting(l.listener)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return waiting, most
+		return n, most
 	}
 	_, before := look()
 	if before < 2 {
 		t.Fatalf("a backlog of %d", before)
 	}
 	inj := disturb(t, l, harness.Toxic{Deaf: true})
-	if waiting, most := look(); waiting != fillers || most != little {
-		t.Errorf("%d wait in a backlog of %d, want %d of %d", waiting, most, fillers, little)
+	if n, most := look(); n != fillers || most != little {
+		t.Errorf("%d wait in a backlog of %d, want %d of %d", n, most, fillers, little)
 	}
 	// Who has asked for an end may be answered when somebody else wants it to go on.
 	done := make(chan error, 1)
@@ -75,12 +75,12 @@ func TestBacklogIsAsBefore(t *testing.T) {
 		t.Error(err)
 	}
 	l.ear.turn.Unlock()
-	if waiting, most := look(); waiting != fillers || most != little {
-		t.Errorf("asked once more: %d wait in a backlog of %d, want %d of %d", waiting, most, fillers, little)
+	if n, most := look(); n != fillers || most != little {
+		t.Errorf("asked once more: %d wait in a backlog of %d, want %d of %d", n, most, fillers, little)
 	}
 	heal(t, inj)
-	if waiting, most := look(); waiting != 0 || most != before {
-		t.Errorf("%d wait in a backlog of %d, want none of %d", waiting, most, before)
+	if n, most := look(); n != 0 || most != before {
+		t.Errorf("%d wait in a backlog of %d, want none of %d", n, most, before)
 	}
 }
 
@@ -111,8 +111,8 @@ func TestBacklogThatCannotBeFilledIsAsBefore(t *testing.T) {
 	if len(b.ours) > 0 {
 		t.Errorf("%d connections of our own are left", len(b.ours))
 	}
-	if waiting, most, err := queue(ln); waiting != 0 || most != 1 || err != nil {
-		t.Errorf("%d wait in a backlog of %d, %v; want none of 1", waiting, most, err)
+	if n, most, err := waiting(ln); n != 0 || most != 1 || err != nil {
+		t.Errorf("%d wait in a backlog of %d, %v; want none of 1", n, most, err)
 	}
 	var served []string
 	for _, c := range admitted {

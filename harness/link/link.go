@@ -13,13 +13,14 @@
 //	                   |                    ^
 //	                   '-> queue -> drain --'      delayed, held or dropped
 //
+// Connects get no answer while the backlog of the listening socket is full: the kernel drops
+// SYNs then, and counts those of each socket.
+//
 // New connections are refused by accepting and resetting them: the client sees a reset at
 // its connect or at its first read. If the listening socket were closed, the kernel would
 // refuse them, but nobody can count what the kernel refuses, and a fault that cannot show
 // that it acted proves nothing; besides, somebody else could take the port before the heal.
-// So do new connections hang: they are accepted, and nothing more is done with them. A connect
-// gets no answer while the backlog of the listening socket is full: the kernel drops SYNs then,
-// and for each socket it counts them.
+// So do new connections hang: they are accepted, and nothing more is done with them.
 package link
 
 import (

@@ -27,12 +27,12 @@ type toxic struct {
 	harness.Toxic
 	id      uint64 // later ones have higher ids
 	since   time.Time
-	off     bool  // it is suspended; guarded by the link's mu
-	expired bool  // it was lifted because its time to live was over; guarded by the link's mu
-	failed  error // connects could not be made deaf or answered again when it was time; guarded by the link's mu
+	off     bool // it is suspended; guarded by the link's mu
+	expired bool // it was lifted because its time to live was over; guarded by the link's mu
 	acted   atomic.Int64
 	once    sync.Once
 	done    chan struct{} // closed when it was lifted
+	failed  error         // connects could not be left unanswered, or answered, when it was time; guarded by the link's mu
 }
 
 // end is called when the toxic was lifted.
@@ -71,12 +71,6 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("a loss of %v that is made up for after %s: neither or both must be above 0, and no time above %s", t.Loss, t.RTO, longest)
 	case t.Corr > 0 && t.Loss == 0:
 		return errors.New("a correlation of losses, but nothing is lost")
-	case !(t.Corrupt >= 0 && t.Corrupt <= 1), (t.Corrupt > 0) != (t.Bits > 0), t.Bits < 0 || t.Bits > 8:
-		return fmt.Errorf("%d bits of a share of %v of all bytes are to be flipped: it must be from 1 to 8, of a share above 0 and up to 1", t.Bits, t.Corrupt)
-	case t.Deaf && (t.Refuse || t.Hang):
-		return errors.New("connects that get no answer cannot be refused or hang as well")
-	case t.Deaf && (t.Over > 0 || t.Share > 0 && t.Share < 1):
-		return errors.New("connects get no answer, for a part of the connections: whose connect it is cannot be seen")
 	case t.Refuse && t.Hang:
 		return errors.New("new connections cannot be refused and hang as well")
 	case t.Reset && t.Close && t.Age == 0:
@@ -95,6 +89,12 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("connections that are %s old: it must be from 0 to %s, and they must be reset", t.Age, longest)
 	case t.Gap > 0 && t.Slice == 0:
 		return errors.New("a gap between pieces, but nothing is sliced")
+	case !(t.Corrupt >= 0 && t.Corrupt <= 1), (t.Corrupt > 0) != (t.Bits > 0), t.Bits < 0 || t.Bits > 8:
+		return fmt.Errorf("%d bits of a share of %v of all bytes are to be flipped: it must be from 1 to 8, of a share above 0 and up to 1", t.Bits, t.Corrupt)
+	case t.Deaf && (t.Refuse || t.Hang):
+		return errors.New("connects that get no answer cannot be refused or hang as well")
+	case t.Deaf && (t.Over > 0 || t.Share > 0 && t.Share < 1):
+		return errors.New("connects get no answer, for a part of the connections: whose connect it is cannot be seen")
 	case t.Linger < 0 || t.Linger > longest, t.Expire < 0 || t.Expire > longest:
 		return fmt.Errorf("an end that comes %s later, a close after %s: each must be from 0 to %s", t.Linger, t.Expire, longest)
 	case t.Expire > 0 && !t.Drop:
@@ -230,10 +230,10 @@ type flow struct {
 	late, hold, drop, cuts []*toxic
 	loss                   []*toxic      // those of late that lose segments
 	linger                 []*toxic      // on the ends of streams
-	corrupt                []*toxic      // bytes as they pass
 	rate                   int64         // the least of the toxics'; 0 where none has one
 	slice                  *toxic        // that with the smallest pieces
 	gap                    time.Duration // the longest of the toxics'
+	corrupt                []*toxic      // as bytes pass
 }
 
 func newRules(toxics []*toxic) *rules {

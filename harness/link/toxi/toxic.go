@@ -95,16 +95,16 @@ func check(t harness.Toxic) error {
 		return errors.New("toxiproxy's jitter is uniform")
 	case t.Loss != 0 || t.RTO != 0 || t.Corr != 0:
 		return errors.New("toxiproxy cannot lose segments that are sent again")
-	case t.Corrupt != 0 || t.Bits != 0:
-		return errors.New("toxiproxy cannot change bytes")
-	case t.Deaf:
-		return errors.New("toxiproxy cannot leave connects without an answer")
 	case t.Hang:
 		return errors.New("toxiproxy cannot let new connections hang")
 	case t.Over != 0:
 		return errors.New("toxiproxy does not count connections")
 	case t.Close && t.Dir != harness.Both:
 		return errors.New("toxiproxy cannot close one direction of a connection")
+	case t.Corrupt != 0 || t.Bits != 0:
+		return errors.New("toxiproxy cannot change bytes")
+	case t.Deaf:
+		return errors.New("toxiproxy cannot leave connects without an answer")
 	case t.Share > 0 && t.Share < 1:
 		return errors.New("toxiproxy draws anew which connections are meant, and by no seed")
 	case !bytes && !conns:
