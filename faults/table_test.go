@@ -146,6 +146,10 @@ var rows = []struct {
 	{fault: "net/accept_close", args: []string{"after", "200ms", "how", "rst", "existing", "true"}},
 	{fault: "net/accept_hang"},
 	{fault: "net/accept_hang", args: []string{"existing", "true"}},
+	{fault: "net/syn_drop"},
+	{fault: "net/syn_drop", args: []string{"existing", "false"}},
+	{fault: "net/corrupt", args: []string{"p", "1", "bits", "8"}},
+	{fault: "net/corrupt", args: []string{"p", "0.3", "dir", "up"}},
 	{fault: "net/loss", args: []string{"p", "0.5", "rto", "20ms", "dir", "both"}},
 	{fault: "net/profile"},
 }
@@ -231,7 +235,7 @@ func row(t *testing.T, e faulttest.Engine, name string, f *harness.Fault, args [
 		play = b.PlayLast
 	}
 	r := play(f, filled)
-	if got := r.Effect(); f.Effect != harness.EffectMaybe && got != f.Effect && got != harness.EffectNone {
+	if got := r.Effect(); f.Effect != harness.EffectMaybe && f.Effect != harness.EffectCorrupt && got != f.Effect && got != harness.EffectNone {
 		t.Errorf("its effect is declared as %s, and was seen to be %s", f.Effect, got)
 	}
 	if r.Next != faulttest.Replied {
@@ -259,6 +263,8 @@ func cell(l faulttest.Life) string {
 		return string(l.During)
 	case l.After != faulttest.Replied:
 		return fmt.Sprintf("%s; %s at the heal", l.During, last(l.After))
+	case l.During == faulttest.Unanswered:
+		return "no connect; it comes about behind the heal, goes on"
 	case l.During == faulttest.Silent:
 		return "silence; the reply comes at the heal, goes on"
 	}

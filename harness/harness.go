@@ -214,6 +214,7 @@ type Fault struct {
 	Params    []Param
 	Variant   bool   // callers are likely to meet it as one of the others, or seldom: not every op has to
 	Chance    bool   // it waits for something that a target may never do: a campaign can pass without its effect
+	Named     bool   // it is injected only where it is asked for by its name
 	Heals     string // what the heal does, in a few words; "" undoes all that the fault did
 	Unit      string // what Injection.Acted counts
 	// Inject puts the fault in force. An error that is ErrNotHere says that it cannot be had
@@ -243,10 +244,11 @@ const (
 	EffectAckLost                   // it was executed and its acknowledgement lost
 	EffectMaybe                     // either of the two
 	EffectDuplicate                 // it may have been executed twice
+	EffectCorrupt                   // what was asked, stored or answered may be wrong, and the service not to blame
 )
 
 func (e Effect) String() string {
-	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate"}[e]
+	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate", "corrupt"}[e]
 }
 
 // Detector judges records. Detect is a pure function of the record.
@@ -255,6 +257,7 @@ type Detector struct {
 	Needs     Caps
 	Minimum   int    // a campaign passes it only if Checked adds up to this
 	Faults    bool   // it judges what faults do: where none are injected nothing is asked of it
+	Data      bool   // it judges what depends on stored data: where a fault may have changed bytes nothing is asked of it
 	Proof     bool   // one sighting proves the finding, even where it cannot be shown again
 	Repeats   string // what it judges the growth of where one process plays a case again and again, as package census names it; "" for no growth
 	Detect    func(*Record) Judgement

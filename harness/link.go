@@ -53,6 +53,13 @@ type Toxic struct {
 	Drop   bool          // bytes are lost; a connection that lost some is closed at the heal
 	Expire time.Duration // with Drop: a connection on which nothing came for so long is closed; 0 closes none
 
+	// What bytes become.
+	Corrupt float64 // so many of all bytes are changed on their way, each drawn by Seed and its place in the stream
+	Bits    int     // with Corrupt: so many bits of such a byte are flipped, from 1 to 8
+
+	// What becomes of connects, with no Share and no Over.
+	Deaf bool // they get no answer: their SYNs are lost, and sent again by who connects
+
 	// What becomes of connections.
 	Refuse  bool          // new connections are refused, which they see as a reset
 	Hang    bool          // new connections are accepted and then left alone until the heal, when they go on

@@ -13,6 +13,9 @@
 //	                   |                    ^
 //	                   '-> queue -> drain --'      delayed, held or dropped
 //
+// Connects get no answer while the backlog of the listening socket is full: the kernel drops
+// SYNs then, and counts those of each socket.
+//
 // New connections are refused by accepting and resetting them, or closing them where a toxic
 // says so: the client sees a reset at its connect or at its first read, or an end there. If
 // the listening socket were closed, the kernel would refuse them, but nobody can count what
@@ -27,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -43,6 +47,7 @@ type Link struct {
 	rules    atomic.Pointer[rules]
 	buffers  sync.Pool
 	running  sync.WaitGroup // the accept loop and the connections
+	ear      ear
 
 	accepted, open atomic.Int64
 	passed         [2]atomic.Int64 // bytes, by direction
@@ -54,6 +59,7 @@ type Link struct {
 	conns   map[*conn]struct{}
 	hanging []*conn // those of them that hang, the oldest first
 	gone    Traffic // of connections that have ended
+	dropped uint32  // SYNs, as the kernel counts them, when it was asked last
 	closed  bool
 }
 
@@ -66,11 +72,13 @@ func Listen(name, upstream string) (*Link, error) { return ListenAt("127.0.0.1:0
 // ListenAt is Listen at another host:port of this machine; port 0 takes a free one.
 func ListenAt(addr, name, upstream string) (*Link, error) {
 	lc := net.ListenConfig{KeepAlive: -1} // on loopback nobody vanishes silently
+	lc.SetMultipathTCP(false)             // a socket of that kind cannot be asked for what ear needs
 	ln, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", name, err)
 	}
 	l := &Link{name: name, listener: ln.(*net.TCPListener), conns: map[*conn]struct{}{}}
+	l.ear.asks, l.ear.closed = make(chan chan error), make(chan struct{})
 	l.buffers.New = func() any { return new([bufferSize]byte) }
 	l.upstream.Store(&upstream)
 	l.rules.Store(newRules(nil))
@@ -108,6 +116,9 @@ func (l *Link) Stats() harness.LinkStats {
 // bytes, the ends that it delayed, and the connections that it reset, closed, half closed,
 // refused or let hang.
 //
+// One that corrupts counts the bytes that it changed, one that is deaf the SYNs that were lost,
+// those that were sent again included.
+//
 // A toxic whose time to live is over is lifted as by Heal, which is a harness.ErrExpired then.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
 	if err := errors.Join(ctx.Err(), check(t)); err != nil {
@@ -121,28 +132,48 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	l.last++
 	x := &toxic{Toxic: t, id: l.last, since: time.Now(), done: make(chan struct{})}
 	l.publish(append(slices.Clone(l.toxics), x))
-	l.strike(x)
+	if t.Deaf {
+		if err := l.deafen(x); err != nil {
+			return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)
+		}
+	}
+	if slices.Contains(l.toxics, x) { // else it was lifted meanwhile
+		l.strike(x)
+	}
 	if t.TTL > 0 || t.On > 0 || t.Expire > 0 || t.Age > 0 {
 		l.running.Go(func() { l.watch(x) })
 	}
 	heal := func(context.Context) error {
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		l.lift(x.is)
-		if x.expired {
+		l.mu.Unlock()
+		l.settle(x)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch {
+		case x.failed != nil:
+			return fmt.Errorf("link %s: %w", l.name, x.failed)
+		case x.expired:
 			return fmt.Errorf("link %s: %w", l.name, harness.ErrExpired)
 		}
 		return nil
 	}
-	return harness.Injection{Heal: heal, Acted: x.acted.Load, Unit: x.unit()}, nil
+	acted := x.acted.Load
+	if t.Deaf {
+		acted = func() int64 { return l.lost(x) }
+	}
+	return harness.Injection{Heal: heal, Acted: acted, Unit: x.unit()}, nil
 }
 
-// Reset heals every toxic in force. A later Heal of one of them does nothing. Reset always
-// succeeds; the links of other engines may not.
+// Reset heals every toxic in force. A later Heal of one of them does nothing. An error says that
+// connects still get no answer; the links of other engines may have further reasons.
 func (l *Link) Reset() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.lift(func(*toxic) bool { return true })
+	l.mu.Unlock()
+	if err := l.heed(); err != nil {
+		return fmt.Errorf("link %s: %w", l.name, err)
+	}
 	return nil
 }
 
@@ -199,9 +230,11 @@ func (l *Link) watch(x *toxic) {
 			x.expired = slices.Contains(l.toxics, x)
 			l.lift(x.is)
 			l.mu.Unlock()
+			l.settle(x)
 			return
 		case <-turn:
 			turn = time.After(l.turn(x))
+			l.settle(x)
 		case <-due:
 			due = time.After(l.expireNow(x))
 		}
@@ -287,7 +320,11 @@ func (l *Link) abandon() {
 // whoever waits under the old rules. The caller holds l.mu.
 func (l *Link) publish(toxics []*toxic) {
 	l.toxics = toxics
-	l.rules.Store(newRules(slices.DeleteFunc(slices.Clone(toxics), func(t *toxic) bool { return t.off })))
+	r := newRules(slices.DeleteFunc(slices.Clone(toxics), func(t *toxic) bool { return t.off }))
+	if len(r.deaf)+len(l.rules.Load().deaf) > 0 {
+		l.tally()
+	}
+	l.rules.Store(r)
 	for c := range l.conns {
 		for i := range c.pipes {
 			signal(c.pipes[i].wake)
@@ -324,8 +361,12 @@ func (l *Link) Close() error {
 	l.mu.Lock()
 	var err error
 	if !l.closed {
+		if len(l.rules.Load().deaf) > 0 {
+			l.tally()
+		}
 		l.closed = true
 		err = l.listener.Close()
+		close(l.ear.closed)
 		for c := range l.conns {
 			c.abort(nil)
 		}
@@ -340,14 +381,18 @@ func (l *Link) Close() error {
 
 // accept takes connections until the listener is closed.
 func (l *Link) accept() {
+	var b backlog
+	defer b.close()
 	for {
 		client, err := l.listener.AcceptTCP()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
+		case errors.Is(err, os.ErrDeadlineExceeded): // that is how heed calls
+			l.attend(&b, l.admit)
 		case err != nil:
 			time.Sleep(5 * time.Millisecond) // no descriptor is free: some will be
-		default:
+		case !b.discard(client):
 			l.admit(client)
 		}
 	}

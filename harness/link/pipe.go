@@ -43,6 +43,7 @@ type pipe struct {
 	line     *queue           // where it waits for its turn; nil for nowhere
 	sliced   time.Time        // the latest piece was passed on then
 	came     atomic.Int64     // bytes read
+	sentOn   uint64           // bytes passed on
 	ended    atomic.Bool      // by who sends
 	lost     atomic.Bool      // some of its bytes, or its end, were dropped
 	lostAt   atomic.Int64     // when something was dropped last, in nanoseconds since the epoch
@@ -319,7 +320,9 @@ func (p *pipe) passCut(f *flow, b []byte) error {
 }
 
 func (p *pipe) write(b []byte) error {
+	p.harm(b)
 	n, err := p.dst.Write(b)
+	p.sentOn += uint64(n)
 	p.conn.link.passed[p.dir].Add(int64(n))
 	if err != nil && p.finished.Load() { // it was half closed meanwhile
 		p.loses()

@@ -62,6 +62,11 @@ func kinds() map[string]harness.Toxic {
 		"cut":                   {Cut: true, CutAfter: 7},
 		"cut in good order":     {Cut: true, CutAfter: 7, Orderly: true},
 		"cut of what floods":    {Dir: harness.Down, Cut: true, CutAfter: 10_000},
+		"corrupt":               {Corrupt: 0.01, Bits: 2, Seed: 6},
+		"corrupt a share":       {Corrupt: 0.01, Bits: 1, Share: 0.5, Seed: 7},
+		"deaf":                  {Deaf: true},
+		"deaf now and then":     {Deaf: true, On: ms, Off: ms},
+		"deaf and reset":        {Deaf: true, Reset: true},
 	}
 }
 
@@ -83,7 +88,7 @@ func wordy(c *net.TCPConn) {
 // hangUp asks for a long reply, reads the beginning of it, and goes away: its peer gets a
 // reset.
 func hangUp(addr string, patience time.Duration) error {
-	c, err := net.DialTimeout("tcp", addr, soon)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return err
 	}
@@ -258,7 +263,7 @@ func TestUpdateStorm(t *testing.T) {
 					return
 				default:
 				}
-				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
+				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Deaf: rng.IntN(8) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
 				x.Joint = x.Rate > 0 && rng.IntN(2) == 0
 				inj, err := l.Disturb(context.Background(), x)
 				if err != nil {
@@ -384,7 +389,7 @@ func visit(addr string, rng *rand.Rand) {
 		hangUp(addr, patience)
 		return
 	}
-	d, err := net.DialTimeout("tcp", addr, soon)
+	d, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return
 	}

@@ -34,6 +34,7 @@ type toxic struct {
 	acted   atomic.Int64
 	once    sync.Once
 	done    chan struct{} // closed when it was lifted
+	failed  error         // connects could not be left unanswered, or answered, when it was time; guarded by the link's mu
 }
 
 // end is called when the toxic was lifted.
@@ -98,6 +99,12 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("connections that are %s old: it must be from 0 to %s, and they must be refused, reset or closed", t.Age, longest)
 	case t.Gap > 0 && t.Slice == 0:
 		return errors.New("a gap between pieces, but nothing is sliced")
+	case !(t.Corrupt >= 0 && t.Corrupt <= 1), (t.Corrupt > 0) != (t.Bits > 0), t.Bits < 0 || t.Bits > 8:
+		return fmt.Errorf("%d bits of a share of %v of all bytes are to be flipped: it must be from 1 to 8, of a share above 0 and up to 1", t.Bits, t.Corrupt)
+	case t.Deaf && (t.Refuse || t.Hang):
+		return errors.New("connects that get no answer cannot be refused or hang as well")
+	case t.Deaf && (t.Over > 0 || t.Share > 0 && t.Share < 1):
+		return errors.New("connects get no answer, for a part of the connections: whose connect it is cannot be seen")
 	case t.Linger < 0 || t.Linger > longest, t.Expire < 0 || t.Expire > longest:
 		return fmt.Errorf("an end that comes %s later, a close after %s: each must be from 0 to %s", t.Linger, t.Expire, longest)
 	case t.Expire > 0 && !t.Drop:
@@ -110,9 +117,9 @@ func check(t harness.Toxic) error {
 	return nil
 }
 
-func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop }
+func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop || t.Corrupt > 0 }
 func touchesConns(t harness.Toxic) bool {
-	return t.Refuse || t.Hang || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
+	return t.Deaf || t.Refuse || t.Hang || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
 }
 
 // late reports whether the toxic makes bytes pass later or slower.
@@ -126,6 +133,9 @@ func (t *toxic) unit() string {
 	case !touchesConns(t.Toxic):
 		return "bytes"
 	case !touchesBytes(t.Toxic):
+		if t.Deaf {
+			return "SYNs and connections"
+		}
 		return "connections"
 	}
 	return "bytes and connections"
@@ -239,6 +249,7 @@ type rules struct {
 	toxics []*toxic
 	refuse []*toxic
 	hang   []*toxic
+	deaf   []*toxic
 	counts bool    // how many connections are open makes a difference
 	flows  [2]flow // by direction
 	shared bool    // some are for a part of the connections
@@ -247,7 +258,7 @@ type rules struct {
 
 // flow is what is in force for the bytes of one direction.
 type flow struct {
-	free                   bool // nothing is
+	free                   bool // nothing is but what corrupts
 	ended                  bool // streams were ended, and what comes behind that is lost
 	late, hold, drop, cuts []*toxic
 	loss                   []*toxic      // those of late that lose segments
@@ -255,6 +266,7 @@ type flow struct {
 	own, joint             *toxic        // those with the lowest rate of each connection, and of all together
 	slice                  *toxic        // that with the smallest pieces
 	gap                    time.Duration // the longest of the toxics'
+	corrupt                []*toxic      // as bytes pass
 }
 
 func newRules(toxics []*toxic) *rules {
@@ -288,6 +300,9 @@ func newRules(toxics []*toxic) *rules {
 			if t.Slice > 0 && (f.slice == nil || t.Slice < f.slice.Slice) {
 				f.slice = t
 			}
+			if t.Corrupt > 0 {
+				f.corrupt = append(f.corrupt, t)
+			}
 			if t.Hold {
 				f.hold = append(f.hold, t)
 			}
@@ -307,6 +322,9 @@ func newRules(toxics []*toxic) *rules {
 		}
 		if t.Hang {
 			r.hang = append(r.hang, t)
+		}
+		if t.Deaf {
+			r.deaf = append(r.deaf, t)
 		}
 		r.counts = r.counts || t.Over > 0
 	}

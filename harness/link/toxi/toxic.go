@@ -109,6 +109,10 @@ func check(t harness.Toxic) error {
 		return errors.New("toxiproxy does not count connections")
 	case t.Close && t.Dir != harness.Both:
 		return errors.New("toxiproxy cannot close one direction of a connection")
+	case t.Corrupt != 0 || t.Bits != 0:
+		return errors.New("toxiproxy cannot change bytes")
+	case t.Deaf:
+		return errors.New("toxiproxy cannot leave connects without an answer")
 	case t.Share > 0 && t.Share < 1:
 		return errors.New("toxiproxy draws anew which connections are meant, and by no seed")
 	case !bytes && !conns:
