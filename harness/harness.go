@@ -243,10 +243,11 @@ const (
 	EffectAckLost                   // it was executed and its acknowledgement lost
 	EffectMaybe                     // either of the two
 	EffectDuplicate                 // it may have been executed twice
+	EffectUndone                    // either of the first two, or it was acknowledged and is undone
 )
 
 func (e Effect) String() string {
-	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate"}[e]
+	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate", "undone"}[e]
 }
 
 // Detector judges records. Detect is a pure function of the record.
