@@ -77,10 +77,13 @@ func (l localRedis) serve(ctx context.Context, dir string, emit func(harness.Eve
 	return &s.server, nil
 }
 
-// redisSettings are those of every Redis of ours. A replica does not wait for others that
-// might want the same data.
+// redisSettings are those of every Redis of ours. What a replica is sent goes by no file, from
+// which the server would fetch it again when it is started anew, and is sent at once.
 func redisSettings() []string {
-	return []string{"--protected-mode", "no", "--save", "", "--appendonly", "no", "--loglevel", "warning", "--repl-diskless-sync-delay", "0"}
+	return []string{
+		"--protected-mode", "no", "--save", "", "--appendonly", "no", "--loglevel", "warning",
+		"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
+	}
 }
 
 // newRedisServer returns a dependency whose server runs and is ours alone.

@@ -68,12 +68,15 @@ func (p *replica) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := redisAt(p.addr)(ctx, []string{"REPLICAOF", host, port}); err != nil {
+	_, err = redisAt(p.addr).all(ctx, [][]string{
+		{"CONFIG", "SET", "repl-diskless-load", "on-empty-db"}, // no file, of which it would remember all that when it is started anew
+		{"REPLICAOF", host, port},
+	})
+	if err != nil {
 		return err
 	}
 	// The server begins a new history for its first replica.
-	err = p.until(ctx, func(is replication) bool { return is["master_link_status"] == "up" })
-	if err != nil {
+	if err := p.until(ctx, func(is replication) bool { return is["master_link_status"] == "up" }); err != nil {
 		return err
 	}
 	_, err = p.catchUp(ctx)
