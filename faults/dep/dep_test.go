@@ -57,10 +57,16 @@ func dependency(engine, provide string) spec.Dependency {
 
 func newBenchOn(t *testing.T, dep spec.Dependency) *bench {
 	t.Helper()
+	return newBenchBehind(t, "native", dep)
+}
+
+// newBenchBehind is newBenchOn with a link of an engine.
+func newBenchBehind(t *testing.T, links string, dep spec.Dependency) *bench {
+	t.Helper()
 	if dep.Provide != "url" {
 		need(t, dep.Engine, dep.Provide)
 	}
-	w, err := process.Surround(t.Context(), &spec.File{Dependencies: map[string]spec.Dependency{"dep": dep}}, process.Options{})
+	w, err := process.Surround(t.Context(), &spec.File{Dependencies: map[string]spec.Dependency{"dep": dep}}, process.Options{Engine: links})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -176,6 +176,17 @@ func TestFailoverWithLag(t *testing.T) {
 	}
 }
 
+// The address stays the same behind the other engine of links, too.
+func TestFailoverBehindToxiproxy(t *testing.T) {
+	t.Parallel()
+	b := newBenchBehind(t, "toxiproxy", dependency("redis", "local"))
+	for _, tt := range tests {
+		if tt.fault == "dep/failover" {
+			b.check(tt)
+		}
+	}
+}
+
 // It takes over when its time has come, though nobody heals it.
 func TestFailoverComesByItself(t *testing.T) {
 	t.Parallel()
