@@ -243,7 +243,7 @@ const (
 	EffectAckLost                   // it was executed and its acknowledgement lost
 	EffectMaybe                     // either of the two
 	EffectDuplicate                 // it may have been executed twice
-	EffectUndone                    // either of the first two, or it was acknowledged and is undone
+	EffectUndone                    // maybe; or it was executed and acknowledged, and is undone
 )
 
 func (e Effect) String() string {

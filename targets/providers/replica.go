@@ -68,11 +68,17 @@ func (p *replica) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = redisAt(p.addr).all(ctx, [][]string{
-		{"CONFIG", "SET", "repl-diskless-load", "on-empty-db"}, // no file, of which it would remember all that when it is started anew
-		{"REPLICAOF", host, port},
-	})
+	// By a file, it would remember all that when it is started anew.
+	const load = "repl-diskless-load"
+	own := redisAt(p.addr)
+	got, err := own(ctx, []string{"CONFIG", "GET", load})
+	if err == nil && len(got) == 0 {
+		err = fmt.Errorf("a redis before 6.0 has no %s: %w", load, harness.ErrNotHere)
+	}
 	if err != nil {
+		return err
+	}
+	if _, err := own.all(ctx, [][]string{{"CONFIG", "SET", load, "on-empty-db"}, {"REPLICAOF", host, port}}); err != nil {
 		return err
 	}
 	// The server begins a new history for its first replica.
@@ -223,8 +229,8 @@ func replicationOf(ctx context.Context, c command) (replication, error) {
 			is[name] = value
 		}
 	}
-	if is["role"] == "" || is["master_replid"] == "" || is["master_replid2"] == "" {
-		return nil, errors.New("this redis does not say whom it has followed: 4.0 is the first that does")
+	if is["role"] == "" || is["master_replid"] == "" {
+		return nil, errors.New("this redis says nothing of its replication")
 	}
 	return is, nil
 }
