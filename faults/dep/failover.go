@@ -107,10 +107,10 @@ func (t *takeover) happen(ctx context.Context) error {
 		}
 		var lost int64
 		lost, t.happened, err = t.replica.Promote(ctx)
+		t.lost.Store(lost) // before anybody finds it gone
 		t.err = errors.Join(err, away.Heal(context.WithoutCancel(ctx)))
 		if t.happened {
 			t.reset.Store(away.Acted())
-			t.lost.Store(lost)
 		}
 	})
 	return t.err
