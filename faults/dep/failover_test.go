@@ -3,6 +3,7 @@ package dep_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -341,15 +342,11 @@ func TestFailoverMeetsAKill(t *testing.T) {
 	b.heal(inj)
 }
 
-// failovers is how many TestFailoversLeaveNothing makes.
-const failovers = 200
+// The bar is 200; the default keeps the test in seconds.
+var failovers = flag.Int("failovers", 40, "how many TestFailoversLeaveNothing makes")
 
 // It is not parallel: it counts what the whole process has.
 func TestFailoversLeaveNothing(t *testing.T) {
-	cycles := failovers
-	if testing.Short() {
-		cycles /= 10
-	}
 	b := newBench(t, "redis")
 	f := faults.ByName("dep/failover")
 	now, later := b.args(f), b.lagging()
@@ -383,7 +380,7 @@ func TestFailoversLeaveNothing(t *testing.T) {
 	cycle(0)
 	cycle(1)
 	before := holdings()
-	for i := range cycles {
+	for i := range *failovers {
 		cycle(i)
 	}
 	if got := b.data(); got != data {
@@ -395,7 +392,7 @@ func TestFailoversLeaveNothing(t *testing.T) {
 			break
 		}
 		if time.Now().After(late) {
-			t.Fatalf("processes, descriptors and directories were %v, and after %d failovers are %v", before, cycles, after)
+			t.Fatalf("processes, descriptors and directories were %v, and after %d failovers are %v", before, *failovers, after)
 		}
 	}
 	if before[0] != 1 || before[2] != 1 {
