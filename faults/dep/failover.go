@@ -29,7 +29,7 @@ var Failover = &harness.Fault{
 	Params: []harness.Param{on(redis), {
 		Name: "lag", Doc: "the replica is behind by so much when it takes over, and what was acknowledged in that time is lost; 0 loses nothing",
 		Default: "0s", Domain: harness.Durations(0, 2*time.Second),
-	}},
+	}, harness.TTL},
 	Heals:  "the replica takes over now, if it was to do so later; it stays, with its data",
 	Unit:   "connections reset, or with lag bytes of replication lost",
 	Inject: failover,
@@ -63,7 +63,7 @@ func failover(ctx context.Context, w harness.World, args harness.Args, _ *rand.R
 		if !t.happened {
 			return fail(fmt.Errorf("%s went away before its replica could take over", args.Text("store")))
 		}
-		return harness.Injection{Heal: replica.Close, Acted: t.reset.Load, Unit: "connections reset"}, nil
+		return within(args, harness.Injection{Heal: replica.Close, Acted: t.reset.Load, Unit: "connections reset"}, nil)
 	}
 	if err := replica.Detach(ctx); err != nil {
 		return fail(err)
@@ -73,14 +73,14 @@ func failover(ctx context.Context, w harness.World, args harness.Args, _ *rand.R
 		defer cancel()
 		_ = t.happen(ctx) // the heal has it
 	})
-	return harness.Injection{
+	return within(args, harness.Injection{
 		Heal: func(ctx context.Context) error {
 			timer.Stop()
 			return errors.Join(t.happen(ctx), replica.Close(ctx))
 		},
 		Acted: t.lost.Load,
 		Unit:  "bytes of replication lost",
-	}, nil
+	}, nil)
 }
 
 // takeover is a replica's taking the place of the server that a link leads to.

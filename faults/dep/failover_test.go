@@ -3,6 +3,7 @@ package dep_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -91,7 +92,7 @@ func eventually(t *testing.T, what string, so func() bool) {
 // lagging are the arguments of a failover that comes at its heal, however slow the machine is.
 func (b *bench) lagging() harness.Args {
 	b.t.Helper()
-	return b.args(faults.ByName("dep/failover")).Set("lag", harness.Text("1m"))
+	return b.args(faults.ByName("dep/failover"), "ttl", "2m").Set("lag", harness.Text("1m"))
 }
 
 // Whoever was told that a write was done finds it, however many are under way.
@@ -145,12 +146,11 @@ func TestFailoverWithLag(t *testing.T) {
 	b.fill()
 	b.do("CONFIG", "SET", "notify-keyspace-events", "KEA")
 	b.do("CONFIG", "SET", "maxmemory", "104857600")
-	settings, data := b.settings(), b.data()
 	c := b.open()
-	for c.ask(true) != fine {
-		t.Fatal("it does not write")
+	if got := c.ask(true); got != fine {
+		t.Fatalf("a write: %s", got)
 	}
-	data = b.data()
+	settings, data := b.settings(), b.data()
 	inj := b.inject(f, b.lagging())
 	for range 10 {
 		if got := c.ask(true); got != fine {
@@ -225,6 +225,35 @@ func TestFailoverComesByItself(t *testing.T) {
 			if now != was {
 				t.Errorf("n was %d, a write was acknowledged, %d %s, and n is %d", was, lost, inj.Unit, now)
 			}
+			return
+		}
+	}
+	t.Error("no write came in time")
+}
+
+// When its time to live is over it has taken over, and others may change the store.
+func TestFailoverExpires(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "redis")
+	f := faults.ByName("dep/failover")
+	c := b.open()
+	for range 5 { // on a busy machine the write may come behind it
+		inj := b.inject(f, b.args(f, "ttl", "200ms").Set("lag", harness.Text("1m")))
+		c.ask(true)
+		eventually(t, "it lets go of the store", func() bool {
+			heal, err := b.store.Change(t.Context(), harness.Change{})
+			if err == nil {
+				err = heal(t.Context())
+			}
+			return err == nil
+		})
+		if err := inj.Heal(t.Context()); !errors.Is(err, harness.ErrExpired) {
+			t.Errorf("the heal: %v", err)
+		}
+		if got := c.ask(true); got != closed {
+			t.Errorf("a connection of before: %s", got)
+		}
+		if c = b.open(); inj.Acted() > 0 {
 			return
 		}
 	}
