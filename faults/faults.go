@@ -16,6 +16,7 @@ func All() []*harness.Fault {
 		dep.ClientPause,
 		dep.ConnLimit,
 		dep.Crash,
+		dep.Failover,
 		dep.MasterDown,
 		dep.NoReplicas,
 		dep.OOM,

@@ -244,11 +244,12 @@ const (
 	EffectAckLost                   // it was executed and its acknowledgement lost
 	EffectMaybe                     // either of the two
 	EffectDuplicate                 // it may have been executed twice
+	EffectUndone                    // maybe; or it was executed and acknowledged, and is undone
 	EffectCorrupt                   // what was asked, stored or answered may be wrong, and the service not to blame
 )
 
 func (e Effect) String() string {
-	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate", "corrupt"}[e]
+	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate", "undone", "corrupt"}[e]
 }
 
 // Detector judges records. Detect is a pure function of the record.

@@ -14,6 +14,28 @@ type Store interface {
 	// before anything is done. Where it is down or paused at the heal, it is undone as soon as
 	// it is back, and whoever brings it back is told of what goes wrong then.
 	Change(context.Context, Change) (heal func(context.Context) error, err error)
+	// Replicate brings up another server like the store's own, which follows it, and returns
+	// when that has all its data. Until it is closed changes are refused, as while one is in
+	// force. Where it can never be had the error is ErrNotHere.
+	Replicate(context.Context) (Replica, error)
+}
+
+// Replica is a server that follows a store's server, and can take its place. One goroutine
+// at a time uses it.
+type Replica interface {
+	// Detach ends the following. The replica has all that was acknowledged before Detach was
+	// called, and nothing of what is told to the server when it has returned.
+	Detach(context.Context) error
+	// Promote has the replica take the server's place, with its settings: new connections on
+	// the link lead to it, and the server is ended as a crash does, and does not come back. No
+	// client may be connected then. Lost are the bytes of the replication stream which the
+	// server had by then, and the replica has not: what was acknowledged and is undone. There
+	// are none where the replica was not detached. Promoted is false where the server is down
+	// or paused, is not the one that was followed, or was reset meanwhile: then nothing is done.
+	Promote(context.Context) (lost int64, promoted bool, err error)
+	// Close ends a replica that was not promoted. One that was stays the store's server, and is
+	// seen to serve alone; where it is down or paused, as soon as it is back.
+	Close(context.Context) error
 }
 
 // Change is a change of a store's settings, each part a list of commands.

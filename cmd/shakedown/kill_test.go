@@ -51,6 +51,7 @@ func sorts() []sort {
 		{"up", []string{"up", shop, "--control", "127.0.0.1:0", "--provide", "local"}, local, "up, until Ctrl-C"},
 		{"fuzz", []string{"fuzz", filepath.Join("testdata", "functions", "lookup"), "--budget", "2m"}, map[string]spec.Dependency{"cache": local["cache"]}, "seed "},
 		{"docker", append(slices.Clone(run), "--provide", "docker", "--faults", "proc/,net/"), docker, "seed "},
+		{"failover", append(slices.Clone(run), "--provide", "local", "--faults", "dep/failover"), local, "seed "},
 	}
 }
 

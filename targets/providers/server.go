@@ -40,10 +40,14 @@ type server struct {
 	dir    string        // of its own on this machine; "" for none
 	within time.Duration // until it must serve
 	gap    time.Duration // between two questions whether it does
-	launch func(context.Context) (unit, error)
+	launch func(context.Context) (life unit, addr string, err error)
 	ready  func(ctx context.Context, addr string) error // nil when it serves
 	// bury removes what a dead server has left. It may be called twice.
 	bury func(context.Context) error
+	// twin brings up another server like this one; inside is where that one reaches it:
+	// host:port.
+	twin   func(context.Context) (*server, error)
+	inside func(context.Context) (string, error)
 
 	addr atomic.Pointer[string] // where it listens
 
@@ -54,6 +58,7 @@ type server struct {
 	dying  bool                          // now was killed, and was still there when last looked at
 	ended  bool                          // Stop was called
 	owed   []func(context.Context) error // to be done as soon as it is back
+	second *server                       // a twin that may take its place; nil for none
 }
 
 // up starts a life and waits until it serves. The caller holds mu, or is alone.
@@ -61,10 +66,11 @@ func (s *server) up(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	began := time.Now()
-	c, err := s.launch(ctx)
+	c, addr, err := s.launch(ctx)
 	if err != nil {
 		return err
 	}
+	s.addr.Store(&addr)
 	for {
 		probe, done := context.WithTimeout(ctx, probeTime)
 		err := s.ready(probe, s.Addr())
@@ -214,6 +220,11 @@ func (s *server) LimitFiles(_ context.Context, more int) (int, func(context.Cont
 func (s *server) serves() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.serving()
+}
+
+// serving is serves for whoever holds mu.
+func (s *server) serving() error {
 	switch {
 	case s.now == nil || s.dying:
 		return fmt.Errorf("%s is down", s.name)
@@ -253,11 +264,69 @@ func (s *server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	var err error
+	err := s.drop(ctx)
 	if s.now != nil {
-		_, err = s.kill(ctx)
+		_, killed := s.kill(ctx)
+		err = errors.Join(err, killed)
 	}
 	return errors.Join(err, s.bury(ctx))
+}
+
+// double brings up a twin, which may take the place of the life that the server has now, and
+// returns that life and the twin's address. There is one twin at a time.
+func (s *server) double(ctx context.Context) (now unit, addr string, err error) {
+	s.mu.Lock()
+	now, err = s.now, errors.Join(s.serving(), s.drop(ctx))
+	s.mu.Unlock()
+	if err != nil {
+		return nil, "", err
+	}
+	o, err := s.twin(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, "", errors.Join(fmt.Errorf("%s was stopped", s.name), o.Stop(ctx))
+	}
+	s.second = o
+	return now, o.Addr(), nil
+}
+
+// yield gives the twin the place of the server, which is ended as a crash does. What fails
+// is tried again by Stop. The caller holds mu.
+func (s *server) yield(ctx context.Context) error {
+	o := s.second
+	o.mu.Lock()
+	s.dir, o.dir = o.dir, s.dir
+	s.launch, o.launch = o.launch, s.launch
+	s.bury, o.bury = o.bury, s.bury
+	s.inside, o.inside = o.inside, s.inside
+	o.addr.Store(s.addr.Swap(o.addr.Load()))
+	s.now, o.now = o.now, s.now
+	s.pauses, s.limits, s.dying = 0, 0, false
+	o.mu.Unlock()
+	return s.drop(ctx)
+}
+
+// discard ends the twin, if there is one.
+func (s *server) discard(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.drop(ctx)
+}
+
+// drop is discard for whoever holds mu.
+func (s *server) drop(ctx context.Context) error {
+	if s.second == nil {
+		return nil
+	}
+	err := s.second.Stop(context.WithoutCancel(ctx))
+	if err == nil {
+		s.second = nil
+	}
+	return err
 }
 
 // refill lets the server print as much again as at its start. One that is being started
@@ -287,7 +356,9 @@ type local struct {
 func newLocal(name, dir string, emit func(harness.Event)) *local {
 	l := &local{emit: emit}
 	l.name, l.dir, l.within, l.gap = name, dir, upTime, probeGap
-	l.launch, l.bury = l.fork, l.clear
+	l.launch = func(context.Context) (unit, string, error) { return l.fork(dir) }
+	l.bury = func(context.Context) error { return l.clear(dir) }
+	l.inside = func(context.Context) (string, error) { return l.port.Addr(), nil }
 	return l
 }
 
@@ -300,8 +371,6 @@ func (l *local) start(ctx context.Context) error {
 			return err
 		}
 		l.port = p
-		addr := p.Addr()
-		l.addr.Store(&addr)
 		err = l.up(ctx)
 		if err == nil {
 			return nil
@@ -314,17 +383,22 @@ func (l *local) start(ctx context.Context) error {
 	}
 }
 
-func (l *local) fork(context.Context) (unit, error) {
+// fork starts a life that works in a directory.
+func (l *local) fork(dir string) (unit, string, error) {
 	o := l.args(l.port.Number())
-	o.Name, o.Emit, o.Dir = l.name, l.emit, l.dir
-	return child.Start(o)
+	o.Name, o.Emit, o.Dir = l.name, l.emit, dir
+	c, err := child.Start(o)
+	if err != nil {
+		return nil, "", err
+	}
+	return c, l.port.Addr(), nil
 }
 
 // clear removes what a dead server has left.
-func (l *local) clear(context.Context) error {
+func (l *local) clear(dir string) error {
 	if l.buried != nil {
 		l.buried()
 	}
 	l.port.Release()
-	return os.RemoveAll(l.dir)
+	return os.RemoveAll(dir)
 }

@@ -93,9 +93,10 @@ func (c command) undo(ctx context.Context, n journal.Note) error {
 // store is a harness.Store.
 type store struct {
 	command
-	ours        *server // nil where the server outlives the harness
-	journal     string  // the directory of the journal of one that does
-	engine, url string  // of that one
+	ours        *server                                 // nil where the server outlives the harness
+	replicate   func(context.Context) (*replica, error) // nil where there can be none
+	journal     string                                  // the directory of the journal of one that does
+	engine, url string                                  // of that one
 
 	mu      sync.Mutex // guards changed
 	changed bool       // and not undone
@@ -114,7 +115,7 @@ func (s *store) Do(ctx context.Context, words ...string) ([]string, error) {
 // Change implements harness.Store.
 func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context.Context) error, err error) {
 	if !s.claim() {
-		return nil, errors.New("another fault is in force on the same server")
+		return nil, errInForce
 	}
 	owed := false
 	defer func() {
@@ -150,6 +151,24 @@ func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context
 	return func(ctx context.Context) error { return s.back(ctx, undo) }, nil
 }
 
+var errInForce = errors.New("another fault is in force on the same server")
+
+// Replicate implements harness.Store.
+func (s *store) Replicate(ctx context.Context) (harness.Replica, error) {
+	if s.replicate == nil {
+		return nil, fmt.Errorf("only a redis of ours has another that can take its place, with provide: local or docker: %w", harness.ErrNotHere)
+	}
+	if !s.claim() {
+		return nil, errInForce
+	}
+	r, err := s.replicate(ctx)
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	return r, nil
+}
+
 // back does something as soon as the server serves: of one that is not ours, that is now.
 func (s *store) back(ctx context.Context, do func(context.Context) error) error {
 	if s.ours == nil {
@@ -158,7 +177,7 @@ func (s *store) back(ctx context.Context, do func(context.Context) error) error 
 	return s.ours.back(ctx, do)
 }
 
-// claim reports whether nothing is changed: the one change would be in the way of what undoes
+// claim reports whether nothing is changed, and there is no replica: the one change would be in the way of what undoes
 // the other, or be taken for what was before.
 func (s *store) claim() bool {
 	s.mu.Lock()
