@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -183,56 +184,64 @@ func (c *Child) SetClock(ctx context.Context, ahead time.Duration) (n int, err e
 	ctx, cancel := context.WithTimeout(ctx, killTime)
 	defer cancel()
 	for {
-		resume, err := c.still(ctx)
-		if err == nil {
-			var again bool
-			if n, again, err = c.write(im, im.moved(int64(ahead/time.Second))); again && err == nil {
-				resume()
-				if err = wait(ctx, poll); err == nil {
-					continue
-				}
-				return n, fmt.Errorf("move the clock of %s: it is read all the time", c.name)
-			}
-		}
-		resume()
+		n, busy, err := c.setClock(ctx, im, im.moved(int64(ahead/time.Second)))
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w: %w", err, harness.ErrNotHere)
 		}
-		return n, err
+		if err == nil && busy {
+			err = wait(ctx, poll)
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return 0, fmt.Errorf("move the clock of %s: %w", c.name, err)
+		}
+		return n, nil
 	}
 }
 
-// still stops the tree, every thread of it, and returns what lets those go on that were not
-// stopped before.
-func (c *Child) still(ctx context.Context) (resume func(), err error) {
-	was := map[member]bool{}
+// setClock stops the tree, every thread of it, gives each process another image, and lets those
+// go on that were not stopped before. It has to be tried again where a thread stands in the
+// midst of what is overwritten.
+func (c *Child) setClock(ctx context.Context, im image, image []byte) (n int, busy bool, err error) {
+	paused := map[member]bool{}
 	for _, m := range c.members() {
-		was[m.identity()] = m.state == 'T'
+		paused[m.identity()] = m.state == 'T'
 	}
-	resume = func() {
-		for _, m := range c.members() {
-			if !was[m.identity()] {
+	_, err = c.Pause(ctx)
+	still := c.members() // of which none can start another
+	defer func() {
+		for _, m := range still {
+			if !paused[m.identity()] {
 				_ = m.signal(syscall.SIGCONT) // it may have ended by now
 			}
 		}
+	}()
+	if err != nil {
+		return 0, false, err
 	}
-	for {
-		if _, err := c.Pause(ctx); err != nil {
-			return resume, err
-		}
-		moving := false
-		for _, m := range c.members() {
-			for _, t := range m.threads() {
-				moving = moving || !t.stopped()
+	for _, m := range still {
+		for !m.still() {
+			if err := wait(ctx, poll); err != nil {
+				return n, false, fmt.Errorf("process %d does not stand still: %w", m.pid, err)
 			}
 		}
-		if !moving {
-			return resume, nil
-		}
-		if err := wait(ctx, poll); err != nil {
-			return resume, fmt.Errorf("%s does not stand still: %w", c.name, err)
+		switch busy, err := m.write(im, image); {
+		case busy:
+			return n, true, nil
+		case err == nil:
+			n++
+		case !m.gone():
+			return n, false, fmt.Errorf("process %d: %w", m.pid, err)
 		}
 	}
+	return n, false, nil
+}
+
+// still reports whether every thread of a process has stopped.
+func (m member) still() bool {
+	return !slices.ContainsFunc(m.threads(), func(t member) bool { return !t.stopped() })
 }
 
 // threads returns the threads of a process.
@@ -248,28 +257,13 @@ func (m member) threads() (out []member) {
 	return out
 }
 
-// write gives every process of a tree that stands still another image. It has to be tried again
-// where a thread stands in the midst of what is overwritten.
-func (c *Child) write(im image, image []byte) (n int, again bool, err error) {
-	for _, m := range c.members() {
-		switch busy, err := m.write(im, image); {
-		case busy:
-			return n, true, nil
-		case err == nil:
-			n++
-		case !m.gone():
-			return n, false, fmt.Errorf("move the clock of %s: %w", c.name, err)
-		}
-	}
-	return n, false, nil
-}
-
 // gone reports whether a process has ended.
 func (m member) gone() bool {
 	now, there := readMember(m.pid)
 	return !there || now.start != m.start || now.state == 'Z' || now.state == 'X'
 }
 
+// write gives a process that stands still another image, unless that has to wait.
 func (m member) write(im image, image []byte) (busy bool, err error) {
 	pid := strconv.Itoa(m.pid)
 	from, to, err := vdso(pid)

@@ -173,7 +173,7 @@ func (d docker) Start(ctx context.Context, dir string, emit func(harness.Event))
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	s := &server{name: d.name, within: containerTime, gap: containerGap, ready: d.ready}
+	s := &server{name: d.name, within: containerTime, gap: containerGap, ready: d.ready, fixed: container.ClockFixed()}
 	s.bury = func(ctx context.Context) error { return errors.Join(c.Remove(ctx), e.Close()) }
 	s.launch = func(ctx context.Context) (unit, error) {
 		l, err := c.Start(ctx)

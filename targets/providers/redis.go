@@ -73,6 +73,7 @@ func newRedisServer(s *server) *redisServer {
 	keys := &keyspace{own: true, exact: true, options: func() *redis.Options {
 		return &redis.Options{Addr: s.Addr()}
 	}}
+	s.gauge = redisGauge{keys.command}
 	return &redisServer{s, keys, &store{command: keys.command, ours: s}}
 }
 

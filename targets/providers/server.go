@@ -32,6 +32,7 @@ type unit interface {
 	Pause(context.Context) (int, error)
 	Resume(context.Context) (int, error)
 	LimitFiles(more int) (n int, lift func() error, err error)
+	SetClock(ctx context.Context, ahead time.Duration) (n int, err error)
 }
 
 // server is a store that the harness runs, as a child or in a container.
@@ -43,7 +44,9 @@ type server struct {
 	launch func(context.Context) (unit, error)
 	ready  func(ctx context.Context, addr string) error // nil when it serves
 	// bury removes what a dead server has left. It may be called twice.
-	bury func(context.Context) error
+	bury  func(context.Context) error
+	gauge gauge // of its clock; set by its engine
+	fixed error // why its clock cannot be moved; nil where it can
 
 	addr atomic.Pointer[string] // where it listens
 
@@ -51,6 +54,7 @@ type server struct {
 	now    unit                          // nil while it is down
 	pauses int                           // in force on now
 	limits int                           // on its files, in force on now
+	ahead  time.Duration                 // of the machine's clock
 	dying  bool                          // now was killed, and was still there when last looked at
 	ended  bool                          // Stop was called
 	owed   []func(context.Context) error // to be done as soon as it is back
@@ -64,6 +68,12 @@ func (s *server) up(ctx context.Context) error {
 	c, err := s.launch(ctx)
 	if err != nil {
 		return err
+	}
+	if s.ahead != 0 {
+		if _, err := c.SetClock(ctx, s.ahead); err != nil {
+			_, killed := c.Kill(ctx)
+			return errors.Join(err, killed)
+		}
 	}
 	for {
 		probe, done := context.WithTimeout(ctx, probeTime)
@@ -287,7 +297,7 @@ type local struct {
 func newLocal(name, dir string, emit func(harness.Event)) *local {
 	l := &local{emit: emit}
 	l.name, l.dir, l.within, l.gap = name, dir, upTime, probeGap
-	l.launch, l.bury = l.fork, l.clear
+	l.launch, l.bury, l.fixed = l.fork, l.clear, child.ClockFixed()
 	return l
 }
 
