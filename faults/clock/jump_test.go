@@ -114,21 +114,44 @@ func (b *bench) heal(in harness.Injection) {
 	}
 }
 
-// redis runs a command on a connection of its own, and returns the lines of its reply.
-func (b *bench) redis(words ...string) []string {
+func (b *bench) dial() net.Conn {
 	b.t.Helper()
 	conn, err := net.DialTimeout("tcp", b.world.Addr("dep"), soon)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(soon))
-	var ask strings.Builder
-	fmt.Fprintf(&ask, "*%d\r\n", len(words))
+	conn.SetDeadline(time.Now().Add(6 * soon))
+	return conn
+}
+
+// resp is a command as a Redis reads it.
+func resp(words ...string) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "*%d\r\n", len(words))
 	for _, w := range words {
-		fmt.Fprintf(&ask, "$%d\r\n%s\r\n", len(w), w)
+		fmt.Fprintf(&out, "$%d\r\n%s\r\n", len(w), w)
 	}
-	if _, err := io.WriteString(conn, ask.String()+"*1\r\n$4\r\nQUIT\r\n"); err != nil {
+	return out.String()
+}
+
+// command runs a command whose reply is one line.
+func command(t *testing.T, c net.Conn, words ...string) string {
+	if _, err := io.WriteString(c, resp(words...)); err != nil {
+		t.Error(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		t.Error(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// redis runs a command on a connection of its own, and returns the lines of its reply.
+func (b *bench) redis(words ...string) []string {
+	b.t.Helper()
+	conn := b.dial()
+	defer conn.Close()
+	if _, err := io.WriteString(conn, resp(words...)+resp("QUIT")); err != nil {
 		b.t.Fatal(err)
 	}
 	var lines []string
@@ -267,6 +290,77 @@ func TestKeysThatEndAreCounted(t *testing.T) {
 			b.t.Errorf("acted on %d %s, and nothing has ended by the jump", n, in.Unit)
 		}
 	})
+}
+
+// Connections that are there go on, busy or idle, and new ones are taken.
+func TestConnectionsGoOn(t *testing.T) {
+	t.Parallel()
+	each(t, "redis", func(b *bench) {
+		busy, idle := b.dial(), b.dial()
+		defer busy.Close()
+		defer idle.Close()
+		ask := func(c net.Conn, who string) {
+			b.t.Helper()
+			if got := command(b.t, c, "PING"); got != "+PONG" {
+				b.t.Errorf("%s: %q", who, got)
+			}
+		}
+		for _, by := range []string{"24h", "-24h"} {
+			ask(busy, "before")
+			in := b.inject(clock.Jump, "by", by)
+			ask(busy, "one that is busy")
+			fresh := b.dial()
+			ask(fresh, "a new one")
+			b.heal(in)
+			ask(busy, "one that was busy, after the heal")
+			ask(idle, "one that was idle, after the heal")
+			ask(fresh, "one that was new, after the heal")
+			fresh.Close()
+		}
+	})
+	each(t, "postgres", func(b *bench) {
+		busy, idle := b.session(), b.session()
+		ask := func(c *pgx.Conn, who string) {
+			b.t.Helper()
+			if _, err := c.Exec(b.t.Context(), "SELECT now()"); err != nil {
+				b.t.Errorf("%s: %v", who, err)
+			}
+		}
+		for _, by := range []string{"24h", "-24h"} {
+			ask(busy, "before")
+			in := b.inject(clock.Jump, "by", by)
+			ask(busy, "one that is busy")
+			fresh := b.session()
+			ask(fresh, "a new one")
+			b.heal(in)
+			ask(busy, "one that was busy, after the heal")
+			ask(idle, "one that was idle, after the heal")
+			ask(fresh, "one that was new, after the heal")
+			fresh.Close(b.t.Context())
+		}
+		busy.Close(b.t.Context())
+		idle.Close(b.t.Context())
+	})
+}
+
+// A Redis measures by the time of day how long a command may wait.
+func TestWhatWaitsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, rungs[1])
+	c := b.dial()
+	defer c.Close()
+	given := make(chan string, 1)
+	go func() { given <- command(t, c, "BLPOP", "none", "600") }()
+	for late := time.Now().Add(soon); !strings.Contains(strings.Join(b.redis("CLIENT", "LIST"), " "), "cmd=blpop"); time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatal("it does not wait")
+		}
+	}
+	in := b.inject(clock.Jump)
+	if got := <-given; got != "*-1" {
+		t.Errorf("it says %q", got)
+	}
+	b.heal(in)
 }
 
 func TestLooksOfScriptsAreCounted(t *testing.T) {

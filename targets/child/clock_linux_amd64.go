@@ -185,7 +185,7 @@ func (c *Child) SetClock(ctx context.Context, ahead time.Duration) (n int, err e
 	defer cancel()
 	for {
 		n, busy, err := c.setClock(ctx, im, im.moved(int64(ahead/time.Second)))
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) { // the latter where not even a debugger may write
 			err = fmt.Errorf("%w: %w", err, harness.ErrNotHere)
 		}
 		if err == nil && busy {
