@@ -201,7 +201,7 @@ func (b *bench) ahead() time.Duration {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return time.Unix(n, 0).Sub(time.Now())
+	return time.Until(time.Unix(n, 0))
 }
 
 // is wants that its clock is so far ahead.

@@ -7,13 +7,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -82,8 +80,7 @@ func codes() []head {
 }
 
 // ownImage returns the vDSO of this process, which nobody moves the clock of.
-var ownImage = sync.OnceValues(func() (image, error) {
-	var im image
+func ownImage() (im image, err error) {
 	from, to, err := vdso("self")
 	if err != nil {
 		return im, err
@@ -98,7 +95,7 @@ var ownImage = sync.OnceValues(func() (image, error) {
 		return im, err
 	}
 	return im, im.find()
-})
+}
 
 // find finds the heads in the image, and room for their code.
 func (im *image) find() error {
@@ -291,9 +288,12 @@ func (m member) write(im image, image []byte) (busy bool, err error) {
 			return true, nil
 		}
 	}
-	// The code that the heads lead to comes first: it is harmless where none does.
-	if err := overwrite(mem, from, image, im.at, len(image)-im.at); err != nil {
-		return false, err
+	// The code that the heads lead to comes first. It is left where the heads are the kernel's
+	// again: a thread may still be there.
+	if !bytes.Equal(image, im.bytes) {
+		if err := overwrite(mem, from, image, im.at, len(image)-im.at); err != nil {
+			return false, err
+		}
 	}
 	for _, h := range im.heads {
 		if err := overwrite(mem, from, image, h.at, jumpSize); err != nil {
@@ -305,18 +305,14 @@ func (m member) write(im image, image []byte) (busy bool, err error) {
 
 const elfHeader = 64 // bytes
 
-// overwrite writes so many bytes of an image, unless it would be back to nothing behind what
-// is used: a thread may still be there.
+// overwrite writes so many bytes of an image, and reads them back.
 func overwrite(mem *os.File, from int64, image []byte, at, n int) error {
 	part := image[at : at+n]
-	if n > jumpSize && len(bytes.TrimRight(part, "\x00")) == 0 {
-		return nil
-	}
 	if _, err := mem.WriteAt(part, from+int64(at)); err != nil {
 		return err
 	}
 	got := make([]byte, n)
-	if _, err := mem.ReadAt(got, from+int64(at)); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := mem.ReadAt(got, from+int64(at)); err != nil {
 		return err
 	}
 	if !bytes.Equal(got, part) {

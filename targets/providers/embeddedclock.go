@@ -82,8 +82,8 @@ func (e *embedded) Jump(_ context.Context, by time.Duration) (harness.Injection,
 	defer e.mu.Unlock()
 	var ended, looked atomic.Int64
 	before := e.looks.Load()
-	e.jump(by, &ended)
 	looked.Store(-1) // it goes on
+	e.jump(by, &ended)
 	return harness.Injection{
 		Heal: func(context.Context) error {
 			e.mu.Lock()
