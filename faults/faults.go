@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"github.com/shakedown-go/shakedown/faults/clock"
 	"github.com/shakedown-go/shakedown/faults/dep"
 	"github.com/shakedown-go/shakedown/faults/net"
 	"github.com/shakedown-go/shakedown/faults/proc"
@@ -12,6 +13,7 @@ import (
 // All returns every fault, sorted by name.
 func All() []*harness.Fault {
 	return []*harness.Fault{
+		clock.Jump,
 		dep.ClientKill,
 		dep.ClientPause,
 		dep.ConnLimit,

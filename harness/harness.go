@@ -204,6 +204,11 @@ type Proc interface {
 	// and returns how many processes that is true of. Where it can never be done the error is
 	// ErrNotHere.
 	LimitFiles(ctx context.Context, more int) (n int, lift func(context.Context) error, err error)
+	// Jump moves the clock that the tree reads, in whole seconds, forward or back from where it
+	// is: several add up. The monotonic clock is not moved. What is started meanwhile reads the
+	// moved clock, too. Acted counts what has met it. Where it can never be done the error is
+	// ErrNotHere.
+	Jump(ctx context.Context, by time.Duration) (Injection, error)
 }
 
 // Fault is one way to disturb a target.

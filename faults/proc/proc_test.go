@@ -70,6 +70,10 @@ func (p *tree) LimitFiles(_ context.Context, more int) (int, func(context.Contex
 	return len(p.pids), func(context.Context) error { p.limit = -1; return nil }, nil
 }
 
+func (p *tree) Jump(context.Context, time.Duration) (harness.Injection, error) {
+	return harness.Injection{}, harness.ErrNotHere
+}
+
 func (p *tree) Pause(context.Context) (int, func(context.Context) error, error) {
 	resume := func(context.Context) error { return p.signal(syscall.SIGCONT) }
 	return len(p.pids), resume, errors.Join(p.broken, p.signal(syscall.SIGSTOP))

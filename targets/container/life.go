@@ -208,6 +208,14 @@ func (l *Life) LimitFiles(int) (n int, lift func() error, err error) {
 	return 0, nil, fmt.Errorf("the files of a container that runs cannot be limited: %w", harness.ErrNotHere)
 }
 
+// ClockFixed says why the clock of a container cannot be moved.
+func ClockFixed() error {
+	return fmt.Errorf("the clock of a container cannot be moved: that takes a process of our own, as with provide: local: %w", harness.ErrNotHere)
+}
+
+// SetClock is not possible for a container.
+func (l *Life) SetClock(context.Context, time.Duration) (n int, err error) { return 0, ClockFixed() }
+
 // Resume lets a paused container go on, and returns how many processes that were.
 func (l *Life) Resume(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)

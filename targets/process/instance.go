@@ -11,6 +11,8 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/targets/api"
+	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/container"
 )
 
 const (
@@ -28,7 +30,8 @@ type instance struct {
 	emit func(harness.Event)
 	api  *api.API
 
-	turn sync.Mutex // whoever starts, kills, pauses or ends a process holds it
+	turn  sync.Mutex    // whoever starts, kills, pauses or ends a process holds it
+	ahead time.Duration // of the machine's clock; guarded by turn
 
 	mu     sync.Mutex // guards the rest
 	now    *life      // nil while the service is down
@@ -235,6 +238,42 @@ func (p proc) LimitFiles(_ context.Context, more int) (int, func(context.Context
 	}
 	n, lift, err := l.LimitFiles(more)
 	return n, func(context.Context) error { return lift() }, err
+}
+
+// Jump implements harness.Proc. Whether the service looks at its clock cannot be seen from
+// outside: what is counted are the processes that have the moved one.
+func (p proc) Jump(ctx context.Context, by time.Duration) (harness.Injection, error) {
+	fixed := child.ClockFixed()
+	if p.i.s.file.Service.Build == "" {
+		fixed = container.ClockFixed()
+	}
+	if fixed != nil {
+		return harness.Injection{}, fixed
+	}
+	n, err := p.i.move(ctx, by)
+	return harness.Injection{
+		Heal: func(ctx context.Context) error {
+			_, err := p.i.move(ctx, -by)
+			return err
+		},
+		Acted: func() int64 { return int64(n) },
+		Unit:  "processes with a moved clock",
+	}, err
+}
+
+// move moves the clock by so much from what it is, and returns how many processes have it. An
+// error leaves it where it was.
+func (i *instance) move(ctx context.Context, by time.Duration) (n int, err error) {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	if l, _ := i.life(); l != nil {
+		if n, err = l.SetClock(ctx, i.ahead+by); err != nil {
+			_, back := l.SetClock(context.WithoutCancel(ctx), i.ahead)
+			return 0, errors.Join(err, back)
+		}
+	}
+	i.ahead += by
+	return n, nil
 }
 
 // Pause implements harness.Proc. Of several pauses in force, the last resume counts.

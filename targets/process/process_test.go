@@ -71,6 +71,7 @@ func main() {
 	})
 	http.HandleFunc("GET /sicken", func(w http.ResponseWriter, r *http.Request) { broken.Do(func() { close(sick) }) })
 	http.HandleFunc("GET /pid", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getpid()) })
+	http.HandleFunc("GET /time", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, time.Now().Unix()) })
 	http.HandleFunc("GET /env", func(w http.ResponseWriter, r *http.Request) {
 		for _, e := range os.Environ() {
 			fmt.Fprintln(w, e)
@@ -650,6 +651,52 @@ func TestPauseHoldsAnswersBack(t *testing.T) {
 	if got := get(t, i, "/pid", 5*time.Second); got == "" {
 		t.Error("no answer after the pause")
 	}
+	if worn := quiesce(t, i); worn != "" {
+		t.Errorf("worn: %s", worn)
+	}
+}
+
+// The clock of a service that is started again while it is moved is moved from the start.
+func TestClockOfTheServiceJumps(t *testing.T) {
+	t.Parallel()
+	if err := child.ClockFixed(); err != nil {
+		t.Skip(err)
+	}
+	i, _ := running(t, open(t, file(t, "plain"), Options{}))
+	p, _ := i.Proc("service")
+	is := func(want time.Duration, when string) {
+		t.Helper()
+		seconds, err := strconv.ParseInt(get(t, i, "/time", 5*time.Second), 10, 64)
+		if got := time.Until(time.Unix(seconds, 0)); err != nil || (got-want).Abs() > 30*time.Second {
+			t.Errorf("%s its clock is %s ahead, want %s, %v", when, got, want, err)
+		}
+	}
+	hour, err := p.Jump(t.Context(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is(time.Hour, "after a jump")
+	if n := hour.Acted(); n != 1 {
+		t.Errorf("acted on %d %s", n, hour.Unit)
+	}
+	_, restart, err := p.Kill(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	minute, err := p.Jump(t.Context(), -time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	is(59*time.Minute, "started again")
+	for _, in := range []harness.Injection{hour, minute} {
+		if err := in.Heal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is(0, "healed")
 	if worn := quiesce(t, i); worn != "" {
 		t.Errorf("worn: %s", worn)
 	}

@@ -187,7 +187,7 @@ func (d docker) serve(ctx context.Context, dir string, emit func(harness.Event))
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	s := &server{name: d.name, within: containerTime, gap: containerGap, ready: d.ready, inside: c.Inside}
+	s := &server{name: d.name, within: containerTime, gap: containerGap, ready: d.ready, inside: c.Inside, fixed: container.ClockFixed()}
 	s.bury = func(ctx context.Context) error { return errors.Join(c.Remove(ctx), e.Close()) }
 	s.launch = func(ctx context.Context) (unit, string, error) {
 		l, err := c.Start(ctx)

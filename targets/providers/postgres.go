@@ -187,6 +187,7 @@ func newPGServer(s *server, dep spec.Dependency) *pgServer {
 		return pgConnect(ctx, s.Addr(), superuser, orSuperuser(dep.Database))
 	}
 	d.store = &store{command: pgCommand(d.data.connect), ours: s}
+	s.gauge = pgGauge{d.store.command}
 	return d
 }
 

@@ -91,6 +91,7 @@ func newRedisServer(s *server) *redisServer {
 	keys := &keyspace{own: true, exact: true, options: func() *redis.Options {
 		return &redis.Options{Addr: s.Addr()}
 	}}
+	s.gauge = redisGauge{keys.command}
 	r := &redisServer{server: s, keys: keys}
 	r.store = &store{command: keys.command, ours: s, replicate: r.replicate}
 	return r

@@ -32,6 +32,7 @@ type unit interface {
 	Pause(context.Context) (int, error)
 	Resume(context.Context) (int, error)
 	LimitFiles(more int) (n int, lift func() error, err error)
+	SetClock(ctx context.Context, ahead time.Duration) (n int, err error)
 }
 
 // server is a store that the harness runs, as a child or in a container.
@@ -43,7 +44,9 @@ type server struct {
 	launch func(context.Context) (life unit, addr string, err error)
 	ready  func(ctx context.Context, addr string) error // nil when it serves
 	// bury removes what a dead server has left. It may be called twice.
-	bury func(context.Context) error
+	bury  func(context.Context) error
+	gauge gauge // of its clock; set by its engine
+	fixed error // why its clock cannot be moved; nil where it can
 	// twin brings up another server like this one; inside is where that one reaches it:
 	// host:port.
 	twin   func(context.Context) (*server, error)
@@ -55,6 +58,7 @@ type server struct {
 	now    unit                          // nil while it is down
 	pauses int                           // in force on now
 	limits int                           // on its files, in force on now
+	ahead  time.Duration                 // of the machine's clock
 	dying  bool                          // now was killed, and was still there when last looked at
 	ended  bool                          // Stop was called
 	owed   []func(context.Context) error // to be done as soon as it is back
@@ -71,6 +75,12 @@ func (s *server) up(ctx context.Context) error {
 		return err
 	}
 	s.addr.Store(&addr)
+	if s.ahead != 0 {
+		if _, err := c.SetClock(ctx, s.ahead); err != nil {
+			_, killed := c.Kill(ctx)
+			return errors.Join(err, killed)
+		}
+	}
 	for {
 		probe, done := context.WithTimeout(ctx, probeTime)
 		err := s.ready(probe, s.Addr())
@@ -307,7 +317,11 @@ func (s *server) yield(ctx context.Context) error {
 	s.now, o.now = o.now, s.now
 	s.pauses, s.limits, s.dying = 0, 0, false
 	o.mu.Unlock()
-	return s.drop(ctx)
+	var err error
+	if s.ahead != 0 && s.now != nil { // the twin has the machine's
+		_, err = s.now.SetClock(ctx, s.ahead)
+	}
+	return errors.Join(err, s.drop(ctx))
 }
 
 // discard ends the twin, if there is one.
@@ -359,6 +373,7 @@ func newLocal(name, dir string, emit func(harness.Event)) *local {
 	l.launch = func(context.Context) (unit, string, error) { return l.fork(dir) }
 	l.bury = func(context.Context) error { return l.clear(dir) }
 	l.inside = func(context.Context) (string, error) { return l.port.Addr(), nil }
+	l.fixed = child.ClockFixed()
 	return l
 }
 
