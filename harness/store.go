@@ -22,4 +22,9 @@ type Change struct {
 	// one change is in force on a store others are refused.
 	Read     [][]string
 	Do, Undo [][]string // Undo also undoes a Do that failed half way, and may be done twice
+	// Set is what Read answers while the change is in force, in parts as it does before: Change
+	// waits until it does. Who undoes the change in place of a harness that has died leaves
+	// alone what reads otherwise, because somebody else has changed it since. Zero means that it
+	// cannot be told, and the change is undone in any case.
+	Set []string
 }

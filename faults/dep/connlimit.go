@@ -55,6 +55,7 @@ func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.
 		Read: [][]string{{"SELECT datconnlimit" + thisDatabase}},
 		Do:   [][]string{{set[0]}},
 		Undo: [][]string{{set[1]}},
+		Set:  []string{"0"},
 	})
 	if err != nil {
 		return harness.Injection{}, err

@@ -743,7 +743,7 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 		inject(t, b, "dep/read_only", "read only as it is")
 		b.do("ALTER DATABASE shop SET default_transaction_read_only = off")
 		before := b.settings()
-		inject(t, b, "dep/read_only", "has reached no new session")
+		inject(t, b, "dep/read_only", "do not take")
 		b.do("ALTER ROLE shop SUPERUSER") // whom no limit binds
 		c, f := b.open(), faults.ByName("dep/conn_limit")
 		inj := b.inject(f, b.args(f))

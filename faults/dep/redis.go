@@ -33,8 +33,10 @@ func configure(ctx context.Context, w harness.World, args harness.Args, codes []
 		c.Read = append(c.Read, []string{"CONFIG", "GET", x.name})
 		c.Do = append(c.Do, []string{"CONFIG", "SET", x.name, x.value})
 		c.Undo = append(c.Undo, []string{"CONFIG", "SET", x.name, was})
+		c.Set = append(c.Set, x.name, x.value)
 	}
 	slices.Reverse(c.Undo)
+	c.Set = append(c.Set, more.Set...)
 	c.Read = append(c.Read, more.Read...)
 	c.Do = append(c.Do, more.Do...)
 	c.Undo = slices.Concat(more.Undo, c.Undo)
@@ -67,6 +69,7 @@ func orphan(ctx context.Context, w harness.World, args harness.Args, codes []str
 		Read: [][]string{{"CONFIG", "GET", "replicaof"}},
 		Do:   [][]string{{"REPLICAOF", "127.0.0.1", "1"}}, // nothing listens there
 		Undo: [][]string{{"REPLICAOF", "NO", "ONE"}},
+		Set:  []string{"replicaof", "127.0.0.1 1"},
 	})
 }
 

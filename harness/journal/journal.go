@@ -32,6 +32,7 @@ type Note struct {
 	Undo   [][]string `json:"undo,omitempty"`
 	Read   [][]string `json:"read,omitempty"` // tells the settings
 	Was    []string   `json:"was,omitempty"`  // what Read answered before the change
+	Set    []string   `json:"set,omitempty"`  // what it answers during the change; none where that cannot be told
 }
 
 // line is a line of the file: a note, or the id of one that is struck out.

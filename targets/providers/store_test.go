@@ -2,6 +2,7 @@ package providers
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"slices"
@@ -17,7 +18,7 @@ import (
 var changes = map[string]struct {
 	dep    spec.Dependency
 	change harness.Change
-	during []string // what Read answers then
+	other  []string // sets something else
 }{
 	"redis": {
 		spec.Dependency{Engine: "redis"},
@@ -25,8 +26,9 @@ var changes = map[string]struct {
 			Read: [][]string{{"CONFIG", "GET", "maxmemory"}, {"CONFIG", "GET", "maxmemory-policy"}},
 			Do:   [][]string{{"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}},
 			Undo: [][]string{{"CONFIG", "SET", "maxmemory-policy", "noeviction"}, {"CONFIG", "SET", "maxmemory", "0"}},
+			Set:  []string{"maxmemory", "1", "maxmemory-policy", "allkeys-lru"},
 		},
-		[]string{"maxmemory", "1", "maxmemory-policy", "allkeys-lru"},
+		[]string{"CONFIG", "SET", "maxmemory", "5"},
 	},
 	"postgres": {
 		spec.Dependency{Engine: "postgres", Database: "shop", User: "shop"},
@@ -34,8 +36,9 @@ var changes = map[string]struct {
 			Read: [][]string{{"SELECT datconnlimit, $1::text FROM pg_database WHERE datname = 'shop'", "it is"}},
 			Do:   [][]string{{"ALTER DATABASE shop CONNECTION LIMIT 3"}},
 			Undo: [][]string{{"ALTER DATABASE shop CONNECTION LIMIT -1"}},
+			Set:  []string{"3", "it is"},
 		},
-		[]string{"3", "it is"},
+		[]string{"ALTER DATABASE shop CONNECTION LIMIT 5"},
 	},
 }
 
@@ -67,17 +70,17 @@ func TestChangeIsHealedAndReadBack(t *testing.T) {
 		t.Run(engine+" local", func(t *testing.T) {
 			t.Parallel()
 			need(t, engine)
-			heals(t, start(t, tt.dep, "."), tt.change, tt.during)
+			heals(t, start(t, tt.dep, "."), tt.change)
 		})
 		t.Run(engine+" docker", func(t *testing.T) {
 			t.Parallel()
-			heals(t, startDocker(t, tt.dep, "."), tt.change, tt.during)
+			heals(t, startDocker(t, tt.dep, "."), tt.change)
 		})
 	}
 }
 
 // heals changes something again and again, and lets it be healed at all times.
-func heals(t *testing.T, d Dependency, c harness.Change, during []string) {
+func heals(t *testing.T, d Dependency, c harness.Change) {
 	t.Helper()
 	s := admin(t, d)
 	was := read(t, s, c)
@@ -87,8 +90,8 @@ func heals(t *testing.T, d Dependency, c harness.Change, during []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := read(t, s, c); !slices.Equal(got, during) {
-			t.Errorf("during the change: %q, want %q", got, during)
+		if got := read(t, s, c); !slices.Equal(got, c.Set) {
+			t.Errorf("during the change: %q, want %q", got, c.Set)
 		}
 		return heal
 	}
@@ -227,11 +230,11 @@ func TestWhatADeadRunHasChangedIsUndone(t *testing.T) {
 			if _, err = s.Change(t.Context(), tt.change); err != nil { // and never healed
 				t.Fatal(err)
 			}
-			if got := read(t, there, tt.change); !slices.Equal(got, tt.during) {
+			if got := read(t, there, tt.change); !slices.Equal(got, tt.change.Set) {
 				t.Errorf("during the change: %q", got)
 			}
 			for range 2 {
-				if err := Bury(t.Context(), dir); err != nil {
+				if err := Bury(t.Context(), dir, nil); err != nil {
 					t.Fatal(err)
 				}
 				if got := read(t, there, tt.change); !slices.Equal(got, was) {
@@ -242,6 +245,81 @@ func TestWhatADeadRunHasChangedIsUndone(t *testing.T) {
 				t.Errorf("after the burial, the journal holds %v, %v", notes, err)
 			}
 		})
+	}
+}
+
+// What somebody else has set since is neither what a dead run has set nor what was before.
+func TestWhatSomebodyElseHasSetIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for engine, tt := range changes {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			_, host, d := outliving(t, engine, dir)
+			there := admin(t, host)
+			if _, err := admin(t, d).Change(t.Context(), tt.change); err != nil { // and never healed
+				t.Fatal(err)
+			}
+			if _, err := there.Do(t.Context(), tt.other...); err != nil {
+				t.Fatal(err)
+			}
+			set := read(t, there, tt.change)
+			for range 2 { // as nobody is told of it
+				if err := Bury(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), "somebody has changed its settings") {
+					t.Errorf("the burial says %v", err)
+				}
+				if notes, err := journal.Read(dir); err != nil || len(notes) != 1 {
+					t.Errorf("the journal holds %v, %v", notes, err)
+				}
+			}
+			undone, left, err := Undo(t.Context(), dir, nil)
+			if err != nil || len(undone) > 0 || len(left) != 1 || !strings.Contains(left[0], `"5"`) {
+				t.Errorf("undone: %q; left: %q; %v", undone, left, err)
+			}
+			if got := read(t, there, tt.change); !slices.Equal(got, set) {
+				t.Errorf("it was %q, and is %q", set, got)
+			}
+			if notes, err := journal.Read(dir); err != nil || len(notes) != 0 {
+				t.Errorf("then the journal holds %v, %v", notes, err)
+			}
+		})
+	}
+}
+
+// A run may have died while it changed something, or undid that.
+func TestWhatIsDoneInPartIsUndone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, host, d := outliving(t, "redis", dir)
+	there, c := admin(t, host), changes["redis"].change
+	was := read(t, there, c)
+	if _, err := admin(t, d).Change(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := there.Do(t.Context(), c.Undo[0]...); err != nil {
+		t.Fatal(err)
+	}
+	undone, left, err := Undo(t.Context(), dir, nil)
+	if err != nil || len(left) > 0 || !slices.Equal(undone, []string{"changed settings of the redis at 127.0.0.1"}) {
+		t.Errorf("undone: %q; left: %q; %v", undone, left, err)
+	}
+	if got := read(t, there, c); !slices.Equal(got, was) {
+		t.Errorf("it was %q, and is %q", was, got)
+	}
+}
+
+func TestChangeThatDoesNotTakeIsNone(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	d := start(t, spec.Dependency{Engine: "redis"}, ".")
+	s, c := admin(t, d), changes["redis"].change
+	was := read(t, s, c)
+	c.Set = []string{"maxmemory", "1", "maxmemory-policy", "noeviction"}
+	if _, err := s.Change(t.Context(), c); err == nil || !strings.Contains(err.Error(), "do not take") {
+		t.Errorf("a change that comes to something else: %v", err)
+	}
+	if got := read(t, s, c); !slices.Equal(got, was) {
+		t.Errorf("it was %q, and is %q", was, got)
 	}
 }
 
@@ -281,7 +359,7 @@ func TestDeadServersDoNotHoldUpABurial(t *testing.T) {
 			}
 		}
 	}
-	err = Bury(t.Context(), dir)
+	err = Bury(t.Context(), dir, nil)
 	if err == nil {
 		t.Fatal("six servers that do not answer: no error")
 	}
@@ -292,6 +370,14 @@ func TestDeadServersDoNotHoldUpABurial(t *testing.T) {
 	}
 	if got := read(t, admin(t, host), c); !slices.Equal(got, was) {
 		t.Errorf("the one that is there: %q, was %q", got, was)
+	}
+	// Nor does it in a second journal.
+	other, gone2 := t.TempDir(), Gone{"redis://" + mute.Addr().String(): errors.New("it was asked before")}
+	if _, err := journal.Write(other, journal.Note{Engine: "redis", URL: "redis://" + mute.Addr().String(), Undo: [][]string{{"PING"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Bury(t.Context(), other, gone2); err == nil || err.Error() != "it was asked before" {
+		t.Errorf("a server that is known to be gone: %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
 		t.Errorf("in the directory: %s", left)
