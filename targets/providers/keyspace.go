@@ -294,6 +294,10 @@ func (k *keyspace) with(ctx context.Context, do func(context.Context, *redis.Con
 	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 0, 0, 0
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 5*time.Second, 5*time.Second
 	o.Protocol, o.DisableIdentity = 2, true
+	o.OnConnect = func(ctx context.Context, c *redis.Conn) error {
+		_ = c.ClientSetName(ctx, application).Err() // who may not do that may do other things
+		return nil
+	}
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	conn, err := redis.NewDialer(o)(ctx, "tcp", o.Addr)
 	if err != nil {

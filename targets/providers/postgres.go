@@ -241,7 +241,7 @@ func pgConnect(ctx context.Context, addr, user, database string) (*pgx.Conn, err
 	return pgx.ConnectConfig(ctx, cfg)
 }
 
-// application is what the harness's own sessions are called.
+// application is what the harness's own sessions and clients are called.
 const application = "shakedown"
 
 // pgCommand returns what runs statements, each on a connection of its own that a database
