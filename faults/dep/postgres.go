@@ -36,9 +36,12 @@ func number(ctx context.Context, s harness.Store, statement ...string) (int64, e
 	return count(got)
 }
 
-// terminate ends the sessions of others, and returns how many these are.
-func terminate(ctx context.Context, s harness.Store) (int64, error) {
-	return number(ctx, s, "SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid))"+sessions)
+// terminate ends the sessions of others, and returns how many these are, but no more than the
+// target had connections: the others are not the target's.
+func terminate(ctx context.Context, s harness.Store, l harness.Link) (int64, error) {
+	open := l.Stats().Open
+	n, err := number(ctx, s, "SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid))"+sessions)
+	return min(n, open), err
 }
 
 // needSuperuser returns an error where the harness is no superuser.
