@@ -158,7 +158,7 @@ func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context
 		}
 	}
 	undo := func(ctx context.Context) error {
-		// Not do: what is owed is paid while others wait for the server.
+		// Not do: whether the server serves is known to who calls this.
 		if err := s.within(commandTime).undo(ctx, note); err != nil {
 			return err
 		}

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/journal"
@@ -172,6 +174,98 @@ func TestWhatIsNotUndoneIsSaid(t *testing.T) {
 		t.Fatalf("of a server that is down: %v", err)
 	} else if err := back(t.Context()); err == nil || !strings.Contains(err.Error(), "NOTHING") {
 		t.Errorf("who brings it back is told %v", err)
+	}
+}
+
+// What is being undone is in nobody's way who ends or pauses the server, and is undone when it is
+// back.
+func TestUndoHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	for _, how := range []string{"kill", "pause", "limit", "stop"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			d := start(t, spec.Dependency{Engine: "redis"}, ".")
+			s, p := admin(t, d), proc(t, d)
+			// It waits until somebody adds to a list.
+			heal, err := s.Change(t.Context(), harness.Change{
+				Read: [][]string{{"PING"}},
+				Undo: [][]string{{"BLPOP", "list", "0"}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			healed := make(chan error, 1)
+			go func() { healed <- heal(t.Context()) }()
+			for late := time.Now().Add(undoTime); ; time.Sleep(time.Millisecond) {
+				if got, err := s.Do(t.Context(), "CLIENT", "LIST"); err != nil {
+					t.Fatal(err)
+				} else if strings.Contains(got[0], "cmd=blpop") {
+					break
+				} else if time.Now().After(late) {
+					t.Fatal("nothing is being undone")
+				}
+			}
+			away := make(chan error, 1)
+			back := func(context.Context) error { return nil }
+			go func() {
+				var err error
+				switch how {
+				case "kill":
+					_, back, err = p.Kill(t.Context())
+				case "pause":
+					_, back, err = p.Pause(t.Context())
+				case "limit":
+					_, back, err = p.LimitFiles(t.Context(), 0)
+				case "stop":
+					err = d.Stop(t.Context())
+				}
+				away <- err
+			}()
+			// As long as the undo waits, it is tried again.
+			for _, done := range []chan error{away, healed} {
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Fatal(err)
+					}
+				case <-time.After(undoTime / 3):
+					t.Fatal("it waits for what is being undone")
+				}
+			}
+			if how == "stop" {
+				return
+			}
+			if _, err := s.Change(t.Context(), harness.Change{Read: [][]string{{"PING"}}}); err == nil {
+				t.Error("a change on top of one that is not undone: no error")
+			}
+			paid := make(chan struct{})
+			var adding sync.WaitGroup
+			adding.Go(func() {
+				add, err := dialRedis("redis://" + d.Addr())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for {
+					_, _ = add(t.Context(), []string{"RPUSH", "list", "x"}) // at first it may not be back
+					select {
+					case <-paid:
+						return
+					case <-time.After(10 * time.Millisecond):
+					}
+				}
+			})
+			err = back(t.Context())
+			close(paid)
+			adding.Wait()
+			if err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Change(t.Context(), harness.Change{Read: [][]string{{"PING"}}}); err != nil {
+				t.Errorf("after it is back: %v", err)
+			}
+		})
 	}
 }
 
