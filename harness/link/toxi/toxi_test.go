@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -507,6 +508,60 @@ func TestTimeToLive(t *testing.T) {
 		roundTrip(t, c, "again")
 		disturb(t, l, harness.Toxic{Hold: true, TTL: harness.MaxTTL}) // the close does not wait for that
 	})
+}
+
+// failing is a proxy from which nothing can be removed while it is to fail.
+type failing struct {
+	proxy
+	fail *atomic.Bool
+}
+
+func (f failing) remove(name string) error {
+	if f.fail.Load() {
+		return errors.New("not now")
+	}
+	return f.proxy.remove(name)
+}
+
+// What could not be ended when its time to live was over, and is ended by now, is no error any
+// more, whoever has ended it.
+func TestExpiryThatFailedIsMended(t *testing.T) {
+	t.Parallel()
+	for name, mend := range map[string]func(*testing.T, *Link, harness.Injection) error{
+		"by its heal":  func(*testing.T, *Link, harness.Injection) error { return nil },
+		"by another's": func(t *testing.T, _ *Link, other harness.Injection) error { return other.Heal(t.Context()) },
+		"by a reset":   func(_ *testing.T, l *Link, _ harness.Injection) error { return l.Reset() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := Embedded()
+			create, fail := e.create, new(atomic.Bool)
+			e.create = func(name, listen, upstream string) (proxy, error) {
+				if fail.Load() {
+					return nil, errors.New("nor one")
+				}
+				p, err := create(name, listen, upstream)
+				return failing{p, fail}, err
+			}
+			l := listen(t, e, serve(t, echo))
+			other := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: time.Millisecond})
+			fail.Store(true)
+			expired := disturb(t, l, harness.Toxic{Hold: true, TTL: 10 * time.Millisecond})
+			eventually(t, "there is no proxy", func() bool {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				return l.proxy == nil
+			})
+			fail.Store(false)
+			if err := mend(t, l, other); err != nil {
+				t.Error(err)
+			}
+			if err := expired.Heal(t.Context()); !errors.Is(err, harness.ErrExpired) {
+				t.Errorf("the heal says %v, want %v", err, harness.ErrExpired)
+			}
+			roundTrip(t, dial(t, l.Addr()), "hello")
+		})
+	}
 }
 
 // stalled opens a connection to a server that is mixed on which much is unread, so that toxiproxy
