@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/providers"
 )
 
 const (
@@ -41,8 +42,8 @@ func Supervise(harness, parent string, stdin io.Reader) error {
 			}
 			return s.bury(ctx, nil)
 		}))
-		if err == nil && !left {
-			return nil
+		if !left && (err == nil || providers.Altered(err)) {
+			return err
 		}
 		select {
 		case <-time.After(gap):

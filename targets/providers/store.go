@@ -337,6 +337,20 @@ func (e *alteredError) Error() string {
 		where(e.note), list(e.now), list(e.note.Set), list(e.note.Was))
 }
 
+// Altered reports whether an error of Bury says no more than that somebody else has changed
+// settings since: to try again is of no use.
+func Altered(err error) bool {
+	switch x := err.(type) {
+	case *alteredError:
+		return true
+	case interface{ Unwrap() error }:
+		return Altered(x.Unwrap())
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(x.Unwrap(), func(err error) bool { return !Altered(err) })
+	}
+	return false
+}
+
 // list shows the first of some values.
 func list(values []string) string {
 	const most, long = 12, 80
