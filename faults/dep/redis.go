@@ -41,7 +41,9 @@ func configure(ctx context.Context, w harness.World, args harness.Args, codes []
 		c.Set = append(c.Set, x.name, x.value)
 	}
 	slices.Reverse(c.Undo)
-	c.Set = append(c.Set, more.Set...)
+	if c.Set = append(c.Set, more.Set...); len(more.Read) > 0 && more.Set == nil {
+		c.Set = nil // it cannot be told of all
+	}
 	c.Read = append(c.Read, more.Read...)
 	c.Do = append(c.Do, more.Do...)
 	c.Undo = slices.Concat(more.Undo, c.Undo)

@@ -46,7 +46,7 @@ type server struct {
 
 	addr atomic.Pointer[string] // where it listens
 
-	paying sync.Mutex // held by who does what is owed; locked before mu, and by nobody else
+	paying sync.Mutex // held while what is owed is done, by one at a time; never locked by who holds mu
 
 	mu     sync.Mutex                    // guards the rest
 	now    unit                          // nil while it is down

@@ -93,24 +93,25 @@ func (c command) undo(ctx context.Context, n journal.Note) error {
 
 // takes waits until a change reads as it should.
 func (c command) takes(ctx context.Context, read [][]string, set []string) error {
-	ctx, cancel := context.WithTimeout(ctx, takeTime)
-	defer cancel()
 	again := time.NewTicker(undoGap)
 	defer again.Stop()
-	for wrong := errors.New("the settings are not read back"); ; {
+	for late := time.Now().Add(takeTime); ; {
 		got, err := c.all(ctx, read)
 		switch {
 		case err == nil && slices.Equal(got, set):
 			return nil
 		case err == nil:
-			wrong = fmt.Errorf("the settings do not take: they are %s, and should be %s", list(got), list(set))
-		case ctx.Err() == nil:
-			wrong = fmt.Errorf("read the settings back: %w", err)
+			err = fmt.Errorf("the settings do not take: they are %s, and should be %s", list(got), list(set))
+		default:
+			err = fmt.Errorf("read the settings back: %w", err)
+		}
+		if time.Now().After(late) {
+			return err
 		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return wrong
+			return err
 		}
 	}
 }
