@@ -28,7 +28,8 @@ import (
 type Note struct {
 	ID     string     `json:"id,omitempty"` // set by Write
 	Engine string     `json:"engine,omitempty"`
-	URL    string     `json:"url,omitempty"` // of the server
+	URL    string     `json:"url,omitempty"`  // of the server
+	What   string     `json:"what,omitempty"` // is there that was not; none for settings that are others
 	Undo   [][]string `json:"undo,omitempty"`
 	Read   [][]string `json:"read,omitempty"` // tells the settings
 	Was    []string   `json:"was,omitempty"`  // what Read answered before the change

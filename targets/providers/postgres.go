@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/journal"
 	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
@@ -378,7 +379,11 @@ func (r remotePostgres) Start(ctx context.Context, dir string, _ func(harness.Ev
 		return nil, err
 	}
 	admin := &store{command: pgCommand(r.connect), journal: dir, engine: "postgres", url: r.url}
-	return &pgRemote{addr: r.addr(), data: pgData{connect: r.connect}, store: admin}, nil
+	note := func(tag string) (func() error, error) {
+		id, err := journal.Write(dir, snapshotNote(r.url, tag))
+		return func() error { return journal.Strike(dir, id) }, err
+	}
+	return &pgRemote{addr: r.addr(), data: pgData{connect: r.connect, note: note}, store: admin}, nil
 }
 
 type pgRemote struct {

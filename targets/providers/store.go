@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -219,7 +220,7 @@ func Undo(ctx context.Context, dir string, gone Gone) (undone, left []string, er
 		case errors.As(err, &a):
 			left = append(left, a.Error())
 		case err == nil:
-			undone = append(undone, "changed settings of "+where(n))
+			undone = append(undone, cmp.Or(n.What, "changed settings")+" of "+where(n))
 		default:
 			return err
 		}

@@ -342,6 +342,59 @@ func TestWhatADeadRunHasChangedIsUndone(t *testing.T) {
 	}
 }
 
+// A snapshot in a database that is somebody else's is removed for a harness that has died, and
+// not the one that another has made since.
+func TestSnapshotOfADeadRunIsRemoved(t *testing.T) {
+	t.Parallel()
+	dead := t.TempDir()
+	url, host, d := outliving(t, "postgres", dead)
+	there := admin(t, host)
+	if _, err := there.Do(t.Context(), "CREATE TABLE kept AS SELECT 1 AS n"); err != nil {
+		t.Fatal(err)
+	}
+	schemas := func(want string) {
+		t.Helper()
+		if got, err := there.Do(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'shakedown_snapshot'"); err != nil || got[0] != want {
+			t.Errorf("there are %s snapshots, %v, want %s", got, err, want)
+		}
+	}
+	if err := d.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	schemas("1")
+	undone, left, err := Undo(t.Context(), dead, nil)
+	if err != nil || len(left) > 0 || !slices.Equal(undone, []string{"schema shakedown_snapshot of the postgres at 127.0.0.1"}) {
+		t.Errorf("undone: %q; left: %q; %v", undone, left, err)
+	}
+	schemas("0")
+
+	p, err := Choose(t.Context(), "dep", spec.Dependency{Engine: "postgres", Provide: "url", URL: url}, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := []string{t.TempDir(), t.TempDir()}
+	var last Dependency
+	for _, dir := range dirs {
+		if last, err = p.Start(t.Context(), dir, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := last.Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Bury(t.Context(), dirs[0], nil); err != nil {
+		t.Error(err)
+	}
+	schemas("1")
+	if err := last.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	schemas("0")
+	if notes, err := journal.Read(dirs[1]); err != nil || len(notes) > 0 {
+		t.Errorf("after all, the journal holds %v, %v", notes, err)
+	}
+}
+
 // What somebody else has set since is neither what a dead run has set nor what was before.
 func TestWhatSomebodyElseHasSetIsLeftAlone(t *testing.T) {
 	t.Parallel()
