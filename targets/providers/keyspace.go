@@ -304,6 +304,7 @@ func (k *keyspace) with(ctx context.Context, do func(context.Context, *redis.Con
 		return err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })() // the client heeds no ctx while it reads
 	used := false
 	o.Dialer = func(context.Context, string, string) (net.Conn, error) {
 		if used {
@@ -316,5 +317,9 @@ func (k *keyspace) with(ctx context.Context, do func(context.Context, *redis.Con
 	defer client.Close()
 	c := client.Conn()
 	defer c.Close()
-	return do(ctx, c)
+	err = do(ctx, c)
+	if over := context.Cause(ctx); err != nil && over != nil {
+		return over // that is why
+	}
+	return err
 }

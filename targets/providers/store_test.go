@@ -470,6 +470,28 @@ func TestChangeThatDoesNotTakeIsNone(t *testing.T) {
 	}
 }
 
+// A server that answers nothing is asked no longer than was said.
+func TestCommandsHeedTheirContext(t *testing.T) {
+	t.Parallel()
+	need(t, "redis")
+	s := admin(t, start(t, spec.Dependency{Engine: "redis"}, "."))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Do(ctx, "BLPOP", "none", "0")
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(commandTime / 2):
+		t.Error("it goes on")
+	}
+}
+
 // A server that is gone, or that answers nothing, is in nobody's way for long; and what can
 // be undone is.
 func TestDeadServersDoNotHoldUpABurial(t *testing.T) {
