@@ -213,7 +213,7 @@ func (l *fuzzLab) describe() (*spec.File, error) {
 // open brings up what the functions depend on, builds the package as the module has it,
 // and does something with that.
 func (l *fuzzLab) open(ctx context.Context, do func() error) (err error) {
-	if l.around, err = process.Surround(ctx, l.file, process.Options{Name: l.path, Supervisor: supervisor()}); err != nil {
+	if l.around, err = process.Surround(ctx, l.file, process.Options{Name: l.path, Supervisor: supervisor(), Say: saying(l.stderr)}); err != nil {
 		return err
 	}
 	defer func() {

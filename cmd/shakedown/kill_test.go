@@ -90,6 +90,19 @@ func TestKilledLeavesNothing(t *testing.T) {
 			}
 		})
 	}
+	// Behind the others: what cleans up after a victim cleans up after all.
+	t.Run("url", func(t *testing.T) {
+		sorts()[0].need(t)
+		rng := rand.New(rand.NewPCG(seed, uint64(len(sorts()))))
+		servers := newOutside(t)
+		var sum undone
+		for n := range *kills {
+			if wrong := sum.killBoth(t, rng, servers); len(wrong) > 0 {
+				t.Errorf("-kill-seed %d, kill %d: %q", seed, n+1, wrong)
+			}
+		}
+		t.Logf("-kill-seed %d: %s", seed, sum)
+	})
 }
 
 // need skips the test where a store is missing, or fails it where SHAKEDOWN_REQUIRE names that.

@@ -522,10 +522,16 @@ func TestElsewhere(t *testing.T) {
 		t.Run(engine+" url", func(t *testing.T) {
 			t.Parallel()
 			host := newBench(t, engine)
-			url := map[string]string{"redis": "redis://%s/0", "postgres": "postgres://postgres@%s/shop?sslmode=disable"}[engine]
-			play(t, newBenchOn(t, spec.Dependency{Engine: engine, Provide: "url", URL: fmt.Sprintf(url, host.world.Addr("dep"))}), "dep/crash", "dep/failover") // nobody's process is killed there
+			play(t, host.outlived(), "dep/crash", "dep/failover") // nobody's process is killed there
 		})
 	}
+}
+
+// outlived is a bench whose server is that of another one: at a URL.
+func (b *bench) outlived() *bench {
+	b.t.Helper()
+	url := map[string]string{"redis": "redis://%s/0", "postgres": "postgres://postgres@%s/shop?sslmode=disable"}[b.engine]
+	return newBenchOn(b.t, spec.Dependency{Engine: b.engine, Provide: "url", URL: fmt.Sprintf(url, b.world.Addr("dep"))})
 }
 
 // pairs joins the keys and values of arguments.
@@ -593,7 +599,7 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 			b.fill()
 			writer := b.open()
 			writer.ask(true)
-			before, settings, data := b.connections(), b.settings(), b.data()
+			settings, data := b.settings(), b.data()
 			var acted int64
 			for range cycles {
 				inj := b.inject(f, args)
@@ -632,9 +638,10 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 			if got := b.data(); got != data {
 				t.Errorf("data were\n%s\nand are\n%s", data, got)
 			}
-			for late := time.Now().Add(soon); b.connections() != before; time.Sleep(10 * time.Millisecond) {
+			// The writer's, and the one that asks: a session that has ended is there for a moment.
+			for late := time.Now().Add(soon); b.connections() != 2; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(late) {
-					t.Fatalf("%d connections were there, and are %d", before, b.connections())
+					t.Fatalf("there are %d connections, want 2", b.connections())
 				}
 			}
 		})
@@ -701,6 +708,138 @@ func TestWithoutTrafficNothingIsClaimed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What others have at a server meets a fault, and proves nothing of the target.
+func TestWhatOthersMeetIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"redis", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			others := newBench(t, engine)
+			b := others.outlived()
+			for _, tt := range tests {
+				if tt.engine != engine || tt.fault == "dep/crash" {
+					continue
+				}
+				old := others.open()
+				old.ask(true)
+				f := faults.ByName(tt.fault)
+				inj := b.inject(f, b.args(f, tt.args...))
+				met := old.ask(true)
+				fresh, not := others.dial()
+				if not == "" {
+					fresh.ask(true)
+				}
+				b.heal(inj)
+				if n := inj.Acted(); n != 0 || met != tt.want.Old {
+					t.Errorf("%s: acted on %d %s, and others meet %q", tt, n, inj.Unit, met)
+				}
+				if met == silent {
+					old.late()
+				}
+				for _, c := range others.opened {
+					c.close()
+				}
+				for late := time.Now().Add(soon); b.connections() > 1; time.Sleep(10 * time.Millisecond) {
+					if time.Now().After(late) {
+						t.Fatalf("%d connections are left", b.connections())
+					}
+				}
+			}
+		})
+	}
+	t.Run("beside the target", func(t *testing.T) {
+		t.Parallel()
+		for _, name := range []string{"dep/client_kill", "dep/terminate"} {
+			f := faults.ByName(name)
+			others := newBench(t, f.Params[0].Engine)
+			b := others.outlived()
+			others.open().ask(true)
+			b.open().ask(true)
+			inj := b.inject(f, b.args(f))
+			if n := inj.Acted(); n != 1 {
+				t.Errorf("%s: acted on %d %s, want 1", name, n, inj.Unit)
+			}
+			b.heal(inj)
+		}
+	})
+}
+
+// waits waits until the server lists clients in whose lines all words are.
+func (b *bench) waits(words ...string) {
+	b.t.Helper()
+	for late := time.Now().Add(soon); ; time.Sleep(time.Millisecond) {
+		for line := range strings.Lines(b.do("CLIENT", "LIST")[0]) {
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+				return
+			}
+		}
+		if time.Now().After(late) {
+			b.t.Fatalf("no client has %q", words)
+		}
+	}
+}
+
+// What the harness itself asks of a server while a fault is in force is no proof.
+func TestWhatTheHarnessMeetsIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	for fault, command := range map[string][]string{"dep/client_kill": {"BLPOP", "none", "0"}, "dep/client_pause": {"INCR", "n"}} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, "redis")
+			idle := b.open() // there is a target, and nothing of it is met
+			idle.ask(false)
+			f := faults.ByName(fault)
+			asked := make(chan error, 1)
+			ask := func() {
+				go func() {
+					_, err := b.store.Do(t.Context(), command...)
+					asked <- err
+				}()
+				b.waits("cmd="+strings.ToLower(command[0]), "flags=b", "name=shakedown")
+			}
+			want := int64(0)
+			if fault == "dep/client_kill" {
+				ask()
+				want = 1 // the idle one
+			}
+			inj := b.inject(f, b.args(f))
+			if fault != "dep/client_kill" {
+				ask()
+			}
+			during := inj.Acted()
+			b.heal(inj)
+			if n := inj.Acted(); n != want || during != want {
+				t.Errorf("acted on %d %s, and then on %d, want %d", during, inj.Unit, n, want)
+			}
+			<-asked
+		})
+	}
+}
+
+// No limit binds a superuser. Its sessions that come and go are neither refused nor ended.
+func TestShortSessionsOfASuperuserAreNotRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "postgres")
+	b.do("ALTER ROLE shop SUPERUSER")
+	f := faults.ByName("dep/conn_limit")
+	for _, existing := range []string{"true", "false"} {
+		inj := b.inject(f, b.args(f, "existing", existing))
+		for range 3 {
+			c := b.open()
+			if got := c.ask(true); got != fine {
+				t.Errorf("a superuser's session: %s", got)
+			}
+			c.close()
+		}
+		during := inj.Acted()
+		b.heal(inj)
+		if n := inj.Acted(); n != 0 || during != 0 {
+			t.Errorf("existing=%s: acted on %d %s, and then on %d", existing, during, inj.Unit, n)
+		}
+		b.hangUp()
 	}
 }
 
@@ -778,7 +917,7 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 		inject(t, b, "dep/read_only", "read only as it is")
 		b.do("ALTER DATABASE shop SET default_transaction_read_only = off")
 		before := b.settings()
-		inject(t, b, "dep/read_only", "has reached no new session")
+		inject(t, b, "dep/read_only", "do not take")
 		b.do("ALTER ROLE shop SUPERUSER") // whom no limit binds
 		c, f := b.open(), faults.ByName("dep/conn_limit")
 		inj := b.inject(f, b.args(f))

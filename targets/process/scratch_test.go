@@ -2,6 +2,7 @@ package process
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/harnesstest"
+	"github.com/shakedown-go/shakedown/harness/journal"
 	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
@@ -55,7 +57,9 @@ func TestSweepRemovesOnlyWhatDeadHarnessesLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sweep(t.Context(), parent)
+	if err := sweep(t.Context(), parent); err != nil {
+		t.Error(err)
+	}
 	want := []string{"ashakedown-1-0-23", "shakedown-1-0-24", "shakedown-1-0-25", "shakedown-1-0-x", filepath.Base(s.dir), "shakedown-out"}
 	slices.Sort(want)
 	if got := listing(t, parent); !slices.Equal(got, want) {
@@ -70,6 +74,60 @@ func TestSweepRemovesOnlyWhatDeadHarnessesLeft(t *testing.T) {
 		}
 	}
 	if got := listing(t, parent); len(got) != len(want)-1 {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// When the time is up, the rest stays for the next, and what could not be removed is the last
+// that is tried then.
+func TestSweepIsBounded(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	began := time.Now().Add(-time.Hour)
+	dirs := []string{"shakedown-1-0-3", "shakedown-1-0-1", "shakedown-1-0-2"} // the oldest first
+	for i, name := range dirs {
+		dir := filepath.Join(parent, name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		at := began.Add(time.Duration(i) * time.Minute)
+		if err := os.Chtimes(dir, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	// Nothing can ever be undone in a server of which nothing is known.
+	id, err := journal.Write(filepath.Join(parent, dirs[0]), journal.Note{Engine: "none", Undo: [][]string{{"PING"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(parent, dirs[0]), began, began); err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	try := func() error {
+		return buried(ctx, parent, func(s *scratch, _ string) error {
+			if seen = append(seen, filepath.Base(s.dir)); len(seen) == 2 {
+				defer cancel()
+			}
+			return s.bury(ctx, nil)
+		})
+	}
+	err = try()
+	if err == nil || !strings.Contains(err.Error(), dirs[0]+" stays: journal: nothing is known") || !strings.Contains(err.Error(), "directories in "+parent+" that stay, as there was no time left: 1") {
+		t.Errorf("the error is %v", err)
+	}
+	if err := journal.Strike(filepath.Join(parent, dirs[0]), id); err != nil {
+		t.Fatal(err)
+	}
+	ctx = t.Context()
+	if err := try(); err != nil {
+		t.Error(err)
+	}
+	if want := []string{dirs[0], dirs[1], dirs[2], dirs[0]}; !slices.Equal(seen, want) {
+		t.Errorf("they were tried in the order %q, want %q", seen, want)
+	}
+	if got := listing(t, parent); len(got) != 0 {
 		t.Errorf("left: %q", got)
 	}
 }
@@ -333,7 +391,7 @@ func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
 			t.Errorf("told %q", what)
 		}
 	}
-	if err := Clean(t.Context(), tell); err != nil {
+	if err := Clean(t.Context(), tell, tell); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); err != nil {
@@ -344,7 +402,7 @@ func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	if err := Clean(t.Context(), tell); err != nil {
+	if err := Clean(t.Context(), tell, tell); err != nil {
 		t.Fatal(err)
 	}
 	// Another test's Open may have been there before us.
@@ -357,7 +415,7 @@ func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
 		if strings.Contains(what, dir) {
 			t.Errorf("again: %s", what)
 		}
-	}); err != nil {
+	}, tell); err != nil {
 		t.Error(err)
 	}
 }
@@ -375,7 +433,7 @@ func TestCleanTellsOfDirectories(t *testing.T) {
 			t.Fatal(err)
 		}
 		var told []string
-		if err := Clean(t.Context(), func(what string) { told = append(told, what) }); err != nil {
+		if err := Clean(t.Context(), func(what string) { told = append(told, what) }, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {

@@ -496,7 +496,7 @@ func TestPostgresURL(t *testing.T) {
 	if !strings.HasPrefix(p.Rung(), "url@") {
 		t.Errorf("rung %s", p.Rung())
 	}
-	d, err := p.Start(t.Context(), scratch(t), nil)
+	d, err := p.Start(t.Context(), t.TempDir(), nil) // in which a journal stays
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,6 +53,8 @@ type server struct {
 
 	addr atomic.Pointer[string] // where it listens
 
+	paying sync.Mutex // held while what is owed is done, by one at a time; never locked by who holds mu
+
 	mu     sync.Mutex                    // guards the rest
 	now    unit                          // nil while it is down
 	pauses int                           // in force on now
@@ -63,6 +64,7 @@ type server struct {
 	ended  bool                          // Stop was called
 	owed   []func(context.Context) error // to be done as soon as it is back
 	second *server                       // a twin that may take its place; nil for none
+	stop   context.CancelCauseFunc       // ends what is just being done of what is owed; nil for nothing
 }
 
 // up starts a life and waits until it serves. The caller holds mu, or is alone.
@@ -125,6 +127,7 @@ func (s *server) Kill(ctx context.Context) (int, func(context.Context) error, er
 	if s.now == nil {
 		return 0, s.restart, nil
 	}
+	s.interrupt()
 	n, err := s.kill(ctx)
 	return n, s.restart, err
 }
@@ -141,6 +144,14 @@ func (s *server) kill(ctx context.Context) (int, error) {
 // restart brings the server up again on the same port. A start that fails is tried again
 // while there is time: what the crash left behind can be in the way for a moment.
 func (s *server) restart(ctx context.Context) error {
+	if err := s.revive(ctx); err != nil {
+		return err
+	}
+	return s.pay(ctx)
+}
+
+// revive starts the server, unless it runs or is ended for good.
+func (s *server) revive(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended || s.now != nil && !s.dying {
@@ -156,7 +167,7 @@ func (s *server) restart(ctx context.Context) error {
 	for {
 		err := s.up(ctx)
 		if err == nil {
-			return s.pay(ctx)
+			return nil
 		}
 		again := time.NewTimer(100 * time.Millisecond)
 		select {
@@ -176,6 +187,7 @@ func (s *server) Pause(ctx context.Context) (int, func(context.Context) error, e
 	if c == nil {
 		return 0, func(context.Context) error { return nil }, nil
 	}
+	s.interrupt()
 	n, err := c.Pause(ctx)
 	if err != nil {
 		if s.pauses == 0 {
@@ -186,17 +198,26 @@ func (s *server) Pause(ctx context.Context) (int, func(context.Context) error, e
 	}
 	s.pauses++
 	return n, func(ctx context.Context) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.now != c {
-			return nil // killed meanwhile, or started anew
+		resumed, err := s.resume(ctx, c)
+		if resumed {
+			err = errors.Join(err, s.pay(ctx))
 		}
-		if s.pauses--; s.pauses > 0 {
-			return nil
-		}
-		_, err := c.Resume(ctx)
-		return errors.Join(err, s.pay(ctx))
+		return err
 	}, nil
+}
+
+// resume takes a pause of a life back, and reports whether that has gone on by it.
+func (s *server) resume(ctx context.Context, c unit) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now != c {
+		return false, nil // killed meanwhile, or started anew
+	}
+	if s.pauses--; s.pauses > 0 {
+		return false, nil
+	}
+	_, err := c.Resume(ctx)
+	return true, err
 }
 
 // LimitFiles implements harness.Proc. A server that is down has no process.
@@ -211,19 +232,21 @@ func (s *server) LimitFiles(_ context.Context, more int) (int, func(context.Cont
 	if err != nil {
 		return 0, nil, err
 	}
+	s.interrupt()
 	s.limits++
 	return n, func(ctx context.Context) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		err := lift()
-		if s.now != c {
-			return err // killed meanwhile, or started anew
-		}
-		if s.limits--; s.limits > 0 {
-			return err
-		}
-		return errors.Join(err, s.pay(ctx))
+		return errors.Join(s.unlimit(c, lift), s.pay(ctx))
 	}, nil
+}
+
+// unlimit takes a limit of a life back.
+func (s *server) unlimit(c unit, lift func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now == c { // and not killed meanwhile, or started anew
+		s.limits--
+	}
+	return lift()
 }
 
 // serves returns an error where the server is down or paused.
@@ -250,22 +273,59 @@ func (s *server) serving() error {
 // brings it back gets the error then. A server that is ended for good is past that.
 func (s *server) back(ctx context.Context, do func(context.Context) error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.owed = append(s.owed, do)
-	if s.now == nil || s.dying || s.pauses > 0 || s.limits > 0 {
-		return nil
-	}
+	s.mu.Unlock()
 	return s.pay(ctx)
 }
 
-// pay does what is owed, the latest first. The caller holds mu.
-func (s *server) pay(ctx context.Context) error {
-	var errs []error
-	for _, do := range slices.Backward(s.owed) {
-		errs = append(errs, do(ctx))
+// errAway says why something that is owed was not done.
+var errAway = errors.New("the server is about to be away")
+
+// away reports whether nothing can be asked of the server. The caller holds mu.
+func (s *server) away() bool {
+	return s.now == nil || s.dying || s.pauses > 0 || s.limits > 0 || s.ended
+}
+
+// interrupt has what is being done of what is owed give up: the server is about to be away, and
+// nobody is to wait for it. The caller holds mu.
+func (s *server) interrupt() {
+	if s.stop != nil {
+		s.stop(errAway)
 	}
-	s.owed = nil
-	return errors.Join(errs...)
+}
+
+// pay does what is owed, the latest first, while the server serves. The server can be ended and
+// paused meanwhile: what that comes in the way of stays owed to who brings it back. What fails
+// otherwise is owed no longer.
+func (s *server) pay(ctx context.Context) error {
+	s.paying.Lock()
+	defer s.paying.Unlock()
+	var errs []error
+	for {
+		s.mu.Lock()
+		n := len(s.owed) - 1
+		if n < 0 || s.away() {
+			s.mu.Unlock()
+			return errors.Join(errs...)
+		}
+		do := s.owed[n]
+		s.owed = s.owed[:n]
+		ctx, cancel := context.WithCancelCause(ctx)
+		s.stop = cancel
+		s.mu.Unlock()
+
+		err := do(ctx)
+
+		s.mu.Lock()
+		s.stop = nil
+		if err != nil && context.Cause(ctx) == errAway {
+			s.owed = append(s.owed, do)
+		} else {
+			errs = append(errs, err)
+		}
+		s.mu.Unlock()
+		cancel(nil)
+	}
 }
 
 // Stop implements Dependency. The data are thrown away, so the server is not asked to
@@ -274,6 +334,7 @@ func (s *server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	s.interrupt()
 	err := s.drop(ctx)
 	if s.now != nil {
 		_, killed := s.kill(ctx)
