@@ -66,10 +66,10 @@ func Parse(text string, aims []Aim) (Aim, error) {
 // Tally counts what came of one aim.
 type Tally struct {
 	Injected int    `json:"injected"`
-	Acted    int    `json:"acted"`            // took effect
-	Failed   int    `json:"failed,omitempty"` // could not be injected
+	Acted    int    `json:"acted"`             // took effect
+	Failed   int    `json:"failed,omitempty"`  // could not be injected
 	Refused  int    `json:"refused,omitempty"` // of Failed: it cannot be had there, ever
-	Why      string `json:"why,omitempty"`    // the last of these
+	Why      string `json:"why,omitempty"`     // the last of these
 }
 
 // Nemesis injects one fault after another until it is stopped.

@@ -251,6 +251,9 @@ func (p proc) Jump(ctx context.Context, by time.Duration) (harness.Injection, er
 		return harness.Injection{}, fixed
 	}
 	n, err := p.i.move(ctx, by)
+	if err == nil { // what it remembers with a time of then would meet stores that are reset
+		p.i.wear("its clock was moved")
+	}
 	return harness.Injection{
 		Heal: func(ctx context.Context) error {
 			_, err := p.i.move(ctx, -by)
