@@ -590,6 +590,7 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 				if acted += inj.Acted(); got == closed || got == "57P01" {
 					writer.close()
 					writer = b.open()
+					writer.ask(false) // or the server may not have it yet when the next fault comes
 				}
 			}
 			if acted < cycles {
