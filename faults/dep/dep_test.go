@@ -587,7 +587,8 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 				if tt.want.Old == silent {
 					got = <-write
 				}
-				if acted += inj.Acted(); got == closed || got == "57P01" {
+				// A crash may have let one more write through before it ended the connection.
+				if acted += inj.Acted(); got == closed || got == "57P01" || tt.want.OldAfter == closed {
 					writer.close()
 					writer = b.open()
 					writer.ask(false) // or the server may not have it yet when the next fault comes
