@@ -221,12 +221,9 @@ func TestClockIsMovedUntilTheHeal(t *testing.T) {
 			b.heal(in)
 			b.is(0, "healed")
 			b.is(0, "some time later")
-			looks := int64(1) // our own, in force
-			if b.engine == "postgres" {
-				looks = 0 // of a session that has ended since
-			}
-			if n := in.Acted(); n != looks {
-				b.t.Errorf("%s: acted on %d %s, want %d", by, n, in.Unit, looks)
+			// Our own, in force; in a postgres that of a session which may have ended since.
+			if n := in.Acted(); n != 1 && !(n == 0 && b.engine == "postgres") {
+				b.t.Errorf("%s: acted on %d %s, want 1", by, n, in.Unit)
 			}
 		}
 	})

@@ -621,9 +621,11 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 				if tt.want.Old == silent {
 					got = <-write
 				}
+				// A crash may have let one more write through before it ended the connection.
 				if acted += inj.Acted(); got == closed || got == "57P01" || tt.want.OldAfter == closed {
 					writer.close()
 					writer = b.open()
+					writer.ask(false) // or the server may not have it yet when the next fault comes
 				}
 			}
 			if acted < cycles {
@@ -720,7 +722,7 @@ func TestWhatOthersMeetIsNotClaimed(t *testing.T) {
 			others := newBench(t, engine)
 			b := others.outlived()
 			for _, tt := range tests {
-				if tt.engine != engine || tt.fault == "dep/crash" {
+				if tt.engine != engine || tt.fault == "dep/crash" || tt.fault == "dep/failover" { // nobody's server is ended there
 					continue
 				}
 				old := others.open()

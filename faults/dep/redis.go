@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -47,23 +48,34 @@ func configure(ctx context.Context, w harness.World, args harness.Args, codes []
 	c.Read = append(c.Read, more.Read...)
 	c.Do = append(c.Do, more.Do...)
 	c.Undo = slices.Concat(more.Undo, c.Undo)
-	before, err := refusals(ctx, s, codes)
+	m, err := newMeter(ctx, func(ctx context.Context) (int64, error) { return refusals(ctx, s, codes) })
 	if err != nil {
 		return harness.Injection{}, err
 	}
-	sent := l.Stats().Up
-	m, err := newMeter(ctx, func(ctx context.Context) (int64, error) {
-		now, err := refusals(ctx, s, codes)
-		return min(now-before, l.Stats().Up-sent), err
-	})
-	if err != nil {
-		return harness.Injection{}, err
-	}
+	from := l.Stats().Up
 	heal, err := s.Change(ctx, c)
 	if err != nil {
 		return harness.Injection{}, err
 	}
-	return within(args, harness.Injection{Heal: m.closing(heal), Acted: m.acted, Unit: "commands refused with " + strings.Join(codes, " or ")}, nil)
+	// What the target sends is counted a moment after it has been passed on, and may have been
+	// refused by then: so the last look at it is behind the heal.
+	var last atomic.Pointer[int64]
+	sent := func() int64 {
+		if n := last.Load(); n != nil {
+			return *n
+		}
+		return l.Stats().Up - from
+	}
+	return within(args, harness.Injection{
+		Heal: m.closing(func(ctx context.Context) error {
+			err := heal(ctx)
+			n := sent()
+			last.Store(&n)
+			return err
+		}),
+		Acted: func() int64 { return min(m.acted(), sent()) },
+		Unit:  "commands refused with " + strings.Join(codes, " or "),
+	}, nil)
 }
 
 // orphan makes a replica of a Redis, of a master that does not answer. It keeps its data,
