@@ -1,0 +1,316 @@
+package child
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shakedown-go/shakedown/harness"
+)
+
+const mib = 1 << 20
+
+// confine skips the test where this user may make no control group, or fails it where
+// SHAKEDOWN_REQUIRE names cgroups.
+func confine(t *testing.T, c *Child, q harness.Quota) harness.Injection {
+	t.Helper()
+	in, err := c.Confine(t.Context(), q)
+	switch {
+	case errors.Is(err, harness.ErrNotHere) && !slices.Contains(strings.Split(os.Getenv("SHAKEDOWN_REQUIRE"), ","), "cgroups"):
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	return in
+}
+
+// told returns a script with an input by which it is told when to go on.
+func told(t *testing.T, script string) (c *Child, l *log, say func(string)) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	c, l = start(t, script, Options{Files: []*os.File{r}})
+	r.Close()
+	until(t, "it is there", func() bool { return len(l.lines("stdout")) > 0 })
+	return c, l, func(word string) {
+		if _, err := w.WriteString(word + "\n"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// grow has a shell take so much memory and say so, each time that it is told to.
+const grow = `echo up; i=0; while read n <&3; do i=$((i+1)); eval "a$i=\$(head -c $n /dev/zero | tr '\0' x)"; echo "has $n more"; done`
+
+func heal(t *testing.T, in harness.Injection) {
+	t.Helper()
+	if err := in.Heal(t.Context()); err != nil {
+		t.Errorf("heal: %v", err)
+	}
+}
+
+func TestWhatTakesMoreMemoryThanItMayIsEnded(t *testing.T) {
+	t.Parallel()
+	c, l, say := told(t, grow)
+	in := confine(t, c, harness.Quota{Memory: 16 * mib})
+	if dirs := Groups(Harness()); len(dirs) == 0 {
+		t.Error("it is in no group")
+	}
+	say(strconv.Itoa(64 * mib))
+	done(t, c)
+	if e := l.exit(t); !expected(e) || e.Value != 128+9 || !strings.HasSuffix(e.Text, "for want of memory") {
+		t.Errorf("exit event %+v", e)
+	}
+	if !c.Starved() {
+		t.Error("it does not know why it ended")
+	}
+	heal(t, in)
+	if n := in.Acted(); n == 0 || in.Unit != harness.AtLimit {
+		t.Errorf("acted %d %s", n, in.Unit)
+	}
+	if _, err := c.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := in.Acted(); n == 0 {
+		t.Error("it has not acted, when all is over")
+	}
+	if again, err := c.Confine(t.Context(), harness.Quota{Memory: mib}); err != nil || again.Acted() != 0 || again.Heal(t.Context()) != nil {
+		t.Errorf("a tree that has ended: %v", err)
+	}
+}
+
+func TestWhatStaysWithinItsMemoryIsNotTouched(t *testing.T) {
+	t.Parallel()
+	c, l, say := told(t, grow)
+	in := confine(t, c, harness.Quota{Memory: 64 * mib})
+	say(strconv.Itoa(4 * mib))
+	until(t, "it has more", func() bool { return len(l.lines("stdout")) == 2 })
+	if _, err := c.Confine(t.Context(), harness.Quota{Memory: mib}); err == nil || errors.Is(err, harness.ErrNotHere) {
+		t.Errorf("a second limit: %v", err)
+	}
+	heal(t, in)
+	heal(t, in) // as after an error
+	if n := in.Acted(); n != 0 {
+		t.Errorf("acted %d %s", n, in.Unit)
+	}
+	// Nothing binds it any more, and then what it has now counts for nothing.
+	say(strconv.Itoa(100 * mib))
+	until(t, "it has all that it wants", func() bool { return len(l.lines("stdout")) == 3 })
+	in = confine(t, c, harness.Quota{Memory: 64 * mib})
+	say("1")
+	until(t, "it has one more", func() bool { return len(l.lines("stdout")) == 4 })
+	heal(t, in)
+	if c.Starved() || in.Acted() != 0 {
+		t.Errorf("acted %d %s", in.Acted(), in.Unit)
+	}
+}
+
+func TestOnlyTheProgramsOwnEndIsItsEnd(t *testing.T) {
+	t.Parallel()
+	c, l, say := told(t, `echo up; while read n <&3; do sh -c 'a=$(head -c '"$n"' /dev/zero | tr "\0" x); echo "$?"'; echo "it ended: $?"; done; exit 3`)
+	in := confine(t, c, harness.Quota{Memory: 16 * mib})
+	say(strconv.Itoa(64 * mib))
+	until(t, "its child has ended", func() bool { return len(l.lines("stdout")) == 2 })
+	if got := l.lines("stdout")[1]; got != "it ended: 137" {
+		t.Errorf("its child, which is in the group, too: %q", got)
+	}
+	heal(t, in)
+	if in.Acted() == 0 || c.Starved() {
+		t.Errorf("acted %d, starved: %v", in.Acted(), c.Starved())
+	}
+	c.Signal(syscall.SIGTERM) // whoever sends it, it is not the want of memory
+	done(t, c)
+	if e := l.exit(t); expected(e) {
+		t.Errorf("exit event %+v", e)
+	}
+}
+
+func TestShareOfAProcessor(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `while :; do :; done`, Options{})
+	in := confine(t, c, harness.Quota{CPU: 10})
+	until(t, "it has to wait", func() bool { return in.Acted() > 2 })
+	heal(t, in)
+	before := in.Acted()
+	if in.Unit != harness.CutShort || c.Starved() {
+		t.Errorf("acted %d %s", before, in.Unit)
+	}
+	idle, _ := start(t, `sleep 600`, Options{})
+	in = confine(t, idle, harness.Quota{CPU: 50})
+	both := confine(t, idle, harness.Quota{Memory: 64 * mib})
+	time.Sleep(3 * period)
+	heal(t, in)
+	heal(t, both)
+	if n := in.Acted() + both.Acted(); n != 0 {
+		t.Errorf("one that does nothing: %d", n)
+	}
+}
+
+// groupsOf returns the groups that one child has.
+func groupsOf(c *Child) (dirs []string) {
+	c.confining.Lock()
+	defer c.confining.Unlock()
+	for _, g := range c.groups.made {
+		dirs = append(dirs, g.dir)
+	}
+	return dirs
+}
+
+func TestManyQuotasLeaveNothing(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `while :; do sleep 0.01; done`, Options{})
+	var dirs []string
+	for i := range 200 {
+		q := harness.Quota{Memory: 64 * mib}
+		if i%2 == 1 {
+			q = harness.Quota{CPU: 50}
+		}
+		heal(t, confine(t, c, q))
+		if i == 1 {
+			dirs = groupsOf(c)
+		}
+	}
+	if got := groupsOf(c); !slices.Equal(got, dirs) {
+		t.Errorf("groups %q, after two quotas %q", got, dirs)
+	}
+	for range 20 {
+		other, _ := start(t, `sleep 600`, Options{})
+		confine(t, other, harness.Quota{Memory: mib})
+		dirs = append(dirs, groupsOf(other)...)
+		if _, err := other.Kill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s is left", dir)
+		}
+	}
+}
+
+// What a harness that was killed leaves in /sys/fs/cgroup is swept away with its processes.
+func TestSweepRemovesGroups(t *testing.T) {
+	t.Parallel()
+	probe, _ := start(t, `sleep 600`, Options{})
+	confine(t, probe, harness.Quota{Memory: mib})
+	own := groupsOf(probe)[0]
+
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	id := identity(dead.Process.Pid, 1)
+	dir := filepath.Join(filepath.Dir(own), home+id+"-1")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir) })
+	mark := treeMark(id) + "x"
+	left := exec.Command("sleep", "600")
+	left.Env = []string{mark}
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		left.Process.Kill()
+		left.Wait()
+	})
+	g := &group{dir: dir}
+	if err := g.write("cgroup.procs", strconv.Itoa(left.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
+	if got := Groups(id); !slices.Equal(got, []string{dir}) {
+		t.Errorf("groups %q, want %q", got, dir)
+	}
+	go left.Wait()
+	if err := Sweep(id); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("it is left")
+	}
+	if _, err := os.Stat(own); err != nil {
+		t.Errorf("that of a harness that lives: %v", err)
+	}
+	// Of another one nothing is left but its group.
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := Dead(func(uid int) bool { return uid == os.Geteuid() }); !slices.Contains(got, id) {
+		t.Errorf("%s is not among the dead %q", id, got)
+	}
+	if err := Sweep(id); err != nil || len(Groups(id)) > 0 {
+		t.Errorf("%q are left, %v", Groups(id), err)
+	}
+}
+
+func TestGroupThatIsNotEmptyStays(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `sleep 600`, Options{})
+	confine(t, c, harness.Quota{Memory: mib})
+	g := &group{dir: groupsOf(c)[0]}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var told []int
+	if err := g.remove(ctx, func(pid int) { told = append(told, pid) }); err == nil || !strings.Contains(err.Error(), g.dir) {
+		t.Errorf("a group with a process: %v", err)
+	}
+	if !slices.Contains(told, c.Pid()) {
+		t.Errorf("processes %v, without %d", told, c.Pid())
+	}
+}
+
+func TestDyingIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	c, _ := start(t, `while :; do :; done`, Options{})
+	if dying(c.root) {
+		t.Error("it runs")
+	}
+	c.mu.Lock()
+	c.sent = syscall.SIGKILL
+	c.mu.Unlock()
+	if err := syscall.Kill(c.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if !dying(c.root) {
+		t.Error("it was killed")
+	}
+	done(t, c)
+	if !dying(c.root) {
+		t.Error("it has ended")
+	}
+}
+
+func TestHierarchies(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Skip(err)
+	}
+	if !bytes.Contains(text, []byte(" - cgroup")) {
+		t.Skip("no control groups are mounted here")
+	}
+	for _, h := range hierarchies() {
+		if info, err := os.Stat(h.mount); err != nil || !info.IsDir() || h.root == "" {
+			t.Errorf("%+v: %v", h, err)
+		}
+	}
+	if _, err := find(os.Getpid(), "none"); err == nil && len(hierarchies()) == 0 {
+		t.Error("a controller that there is not was found")
+	}
+}
