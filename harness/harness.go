@@ -205,7 +205,8 @@ type Proc interface {
 	// ErrNotHere.
 	LimitFiles(ctx context.Context, more int) (n int, lift func(context.Context) error, err error)
 	// Confine leaves the tree, with all that it starts, no more than a quota. What the
-	// injection counts is how often the system has held the tree to that. Where the system
+	// injection counts is how often the system has held the tree to that: how often it was at its
+	// limit of memory, and how many periods of processor time were cut short. Where the system
 	// ends it for want of memory, its Exit is one that the harness brought about, and the heal
 	// starts the part again, as a restart does. Where the quota can never be had the error
 	// is ErrNotHere. One quota of a kind can be in force on a part.
@@ -218,12 +219,6 @@ type Quota struct {
 	Memory int64 // bytes that it can still take; beyond, the system reclaims what it can, and then ends a process
 	CPU    int   // of one processor's time, in percent; beyond, in each tenth of a second, the tree waits
 }
-
-// What the injections of quotas count.
-const (
-	AtLimit  = "times at the limit" // of memory, that is
-	CutShort = "periods cut short"  // in which the tree had to wait for the next
-)
 
 // Fault is one way to disturb a target.
 type Fault struct {

@@ -25,10 +25,10 @@ var CPU = &harness.Fault{
 		harness.TTL,
 	},
 	Heals:  "it can use what there is",
-	Unit:   harness.CutShort,
+	Unit:   "periods cut short",
 	Inject: cpu,
 }
 
 func cpu(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
-	return confine(ctx, w, args, harness.Quota{CPU: int(args.Int("share"))})
+	return confine(ctx, w, args, harness.Quota{CPU: int(args.Int("share"))}, "periods cut short")
 }

@@ -24,10 +24,10 @@ var Memory = &harness.Fault{
 		harness.TTL,
 	},
 	Heals:  "it can take what it wants, and is started again where it was ended",
-	Unit:   harness.AtLimit,
+	Unit:   "times at the limit",
 	Inject: memory,
 }
 
 func memory(ctx context.Context, w harness.World, args harness.Args, _ *rand.Rand) (harness.Injection, error) {
-	return confine(ctx, w, args, harness.Quota{Memory: args.Int("more") << 20})
+	return confine(ctx, w, args, harness.Quota{Memory: args.Int("more") << 20}, "times at the limit")
 }

@@ -65,18 +65,19 @@ func (c *Child) Confine(ctx context.Context, q harness.Quota) (harness.Injection
 	c.confining.Lock()
 	defer c.confining.Unlock()
 	h := &hold{of: memory}
-	in := harness.Injection{Unit: harness.AtLimit}
 	if q.Memory <= 0 {
-		h.of, in.Unit = cpu, harness.CutShort
+		h.of = cpu
 	}
-	in.Heal = func(ctx context.Context) error { return c.release(ctx, h) }
-	in.Acted = func() int64 {
-		c.confining.Lock()
-		defer c.confining.Unlock()
-		if c.groups.held[h.of] == h {
-			h.look()
-		}
-		return h.count
+	in := harness.Injection{
+		Heal: func(ctx context.Context) error { return c.release(ctx, h) },
+		Acted: func() int64 {
+			c.confining.Lock()
+			defer c.confining.Unlock()
+			if c.groups.held[h.of] == h {
+				h.look()
+			}
+			return h.count
+		},
 	}
 	if c.groups.held[h.of] != nil {
 		return harness.Injection{}, fmt.Errorf("the %s of %s is limited already", h.of, c.name)
@@ -161,19 +162,22 @@ func (c *Child) group(controller string) (*group, error) {
 
 // move has the whole tree in a group: what is started there stays there.
 func (c *Child) move(g *group) error {
-	had := map[member]bool{}
 	for {
-		n := len(had)
-		for _, m := range c.members() {
-			if had[m.identity()] {
+		members, in := c.members(), g.processes() // in this order: what is started in between is in
+		moved := 0
+		for _, m := range members {
+			if slices.Contains(in, m.pid) {
 				continue
 			}
-			had[m.identity()] = true
-			if err := gone(g.write("cgroup.procs", strconv.Itoa(m.pid))); err != nil {
+			err := g.write("cgroup.procs", strconv.Itoa(m.pid))
+			if gone(err) != nil {
 				return fmt.Errorf("move process %d of %s: %w", m.pid, c.name, err)
 			}
+			if err == nil {
+				moved++
+			}
 		}
-		if len(had) == n {
+		if moved == 0 {
 			return nil
 		}
 	}

@@ -197,6 +197,10 @@ func (m *mover) LimitFiles(context.Context, int) (int, func(context.Context) err
 	return 0, nil, errors.ErrUnsupported
 }
 
+func (m *mover) Confine(context.Context, harness.Quota) (harness.Injection, error) {
+	return harness.Injection{}, errors.ErrUnsupported
+}
+
 func (m *mover) Pause(context.Context) (int, func(context.Context) error, error) {
 	return 1, func(context.Context) error { return nil }, nil
 }

@@ -49,6 +49,8 @@ type unit interface {
 	Pause(context.Context) (int, error)
 	Resume(context.Context) (int, error)
 	LimitFiles(more int) (n int, lift func() error, err error)
+	Confine(context.Context, harness.Quota) (harness.Injection, error)
+	Starved() bool
 	Stop(ctx context.Context, grace time.Duration) error
 }
 

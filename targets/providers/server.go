@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	upTime    = 15 * time.Second // until a server must serve, recovery from a crash included
-	probeTime = time.Second      // for one question whether it serves
-	probeGap  = 5 * time.Millisecond
-	lastLines = 5 // of a server's output that an error quotes
+	upTime      = 15 * time.Second // until a server must serve, recovery from a crash included
+	probeTime   = time.Second      // for one question whether it serves
+	probeGap    = 5 * time.Millisecond
+	recoverTime = 5 * time.Second // for a server of which a process was ended
+	lastLines   = 5               // of a server's output that an error quotes
 )
 
 // unit is one life of a server: a *child.Child or a *container.Life.
@@ -32,6 +33,8 @@ type unit interface {
 	Pause(context.Context) (int, error)
 	Resume(context.Context) (int, error)
 	LimitFiles(more int) (n int, lift func() error, err error)
+	Confine(context.Context, harness.Quota) (harness.Injection, error)
+	Starved() bool
 }
 
 // server is a store that the harness runs, as a child or in a container.
@@ -127,7 +130,7 @@ func (s *server) kill(ctx context.Context) (int, error) {
 func (s *server) restart(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.now != nil && !s.dying {
+	if s.ended || s.now != nil && !s.down() {
 		return nil
 	}
 	if s.now != nil {
@@ -210,12 +213,65 @@ func (s *server) LimitFiles(_ context.Context, more int) (int, func(context.Cont
 	}, nil
 }
 
+// Confine implements harness.Proc. A server that is down has no process.
+func (s *server) Confine(ctx context.Context, q harness.Quota) (harness.Injection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.now
+	if c == nil {
+		return unconfined(), nil
+	}
+	in, err := c.Confine(ctx, q)
+	if err != nil {
+		return in, err
+	}
+	lift := in.Heal
+	in.Heal = func(ctx context.Context) error {
+		err := lift(ctx)
+		switch {
+		case c.Starved():
+			err = errors.Join(err, s.restart(ctx))
+		case q.Memory > 0 && in.Acted() > 0:
+			s.recover(ctx, c)
+		}
+		return err
+	}
+	return in, nil
+}
+
+// unconfined is a quota on what is not there.
+func unconfined() harness.Injection {
+	return harness.Injection{Heal: func(context.Context) error { return nil }, Acted: func() int64 { return 0 }}
+}
+
+// recover waits until a server serves of which a process may have been ended, unless something else
+// keeps it from that: a Postgres then serves nobody for a moment.
+func (s *server) recover(ctx context.Context, c unit) {
+	ctx, cancel := context.WithTimeout(ctx, recoverTime)
+	defer cancel()
+	again := time.NewTicker(s.gap)
+	defer again.Stop()
+	for s.serves() == nil && s.ready(ctx, s.Addr()) != nil {
+		select {
+		case <-again.C:
+		case <-c.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// down reports whether the server has no process that serves: it was killed, or the
+// system has ended it for want of memory. The caller holds mu.
+func (s *server) down() bool { return s.now == nil || s.dying || s.now.Starved() }
+
 // serves returns an error where the server is down or paused.
 func (s *server) serves() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.now == nil || s.dying:
+	case s.down():
 		return fmt.Errorf("%s is down", s.name)
 	case s.pauses > 0:
 		return fmt.Errorf("%s is paused", s.name)
@@ -231,7 +287,7 @@ func (s *server) back(ctx context.Context, do func(context.Context) error) error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owed = append(s.owed, do)
-	if s.now == nil || s.dying || s.pauses > 0 || s.limits > 0 {
+	if s.down() || s.pauses > 0 || s.limits > 0 {
 		return nil
 	}
 	return s.pay(ctx)
