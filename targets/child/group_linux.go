@@ -103,8 +103,7 @@ func (c *Child) Confine(ctx context.Context, q harness.Quota) (harness.Injection
 	return in, nil
 }
 
-// release lifts a quota. Where the system is about to end the program for want of memory,
-// it waits for that.
+// release lifts a quota. What the system is about to end for want of memory has ended then.
 func (c *Child) release(ctx context.Context, h *hold) error {
 	c.confining.Lock()
 	if c.groups.held[h.of] != h {
@@ -117,17 +116,41 @@ func (c *Child) release(ctx context.Context, h *hold) error {
 	}
 	h.look()
 	delete(c.groups.held, h.of)
-	ends := h.of == memory && h.g.kills() > 0 && dying(c.root)
+	killed := h.of == memory && h.g.kills() > 0
 	c.confining.Unlock()
-	if !ends {
+	if !killed {
 		return nil
 	}
-	select {
-	case <-c.done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%s is being ended for want of memory: %w", c.name, ctx.Err())
+	seen, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	for c.ending() { // until whoever started it has seen its end, which some never do
+		if dying(c.root) {
+			select {
+			case <-c.done:
+				return nil
+			case <-ctx.Done():
+				return fmt.Errorf("%s is being ended for want of memory: %w", c.name, ctx.Err())
+			}
+		}
+		if wait(seen, poll) != nil {
+			break
+		}
 	}
+	return nil
+}
+
+// ending reports whether a process of the tree is about to end, or has ended and nobody has
+// looked at how.
+func (c *Child) ending() bool {
+	c.members()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.known {
+		if dying(m) {
+			return true
+		}
+	}
+	return dying(c.root)
 }
 
 // group returns the group that a controller limits, with the whole tree in it. The caller
@@ -464,7 +487,8 @@ const (
 	pending  = 1 << (syscall.SIGKILL - 1)
 )
 
-// dying reports whether a process has ended, or has got a SIGKILL and is about to.
+// dying reports whether a process has ended, or has got a SIGKILL and is about to. Its
+// identity is enough.
 func dying(was member) bool {
 	dir := "/proc/" + strconv.Itoa(was.pid)
 	stat, err := os.ReadFile(dir + "/stat")

@@ -1,9 +1,12 @@
 package child
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,26 +36,62 @@ func confine(t *testing.T, c *Child, q harness.Quota) harness.Injection {
 	return in
 }
 
-// told returns a script with an input by which it is told when to go on.
-func told(t *testing.T, script string) (c *Child, l *log, say func(string)) {
+// TestGrower is a program that takes as much memory as it reads, and says that it has it.
+func TestGrower(t *testing.T) {
+	if flag.NArg() != 1 || flag.Arg(0) != "grow" {
+		t.Skip("it is started by other tests")
+	}
+	fmt.Println("up")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		n, err := strconv.Atoi(in.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("has", n, "more")
+	}
+}
+
+// grower starts that program. It takes so much memory as it is told to.
+func grower(t *testing.T, script string) (c *Child, l *log, take func(n int)) {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.Close() })
-	c, l = start(t, script, Options{Files: []*os.File{r}})
+	c, l = start(t, script, Options{Files: []*os.File{r}, Args: []string{self, "-test.run=^TestGrower$", "grow"}})
 	r.Close()
-	until(t, "it is there", func() bool { return len(l.lines("stdout")) > 0 })
-	return c, l, func(word string) {
-		if _, err := w.WriteString(word + "\n"); err != nil {
+	until(t, "it is there", func() bool { return slices.Contains(l.lines("stdout"), "up") })
+	return c, l, func(n int) {
+		if _, err := fmt.Fprintln(w, n); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// grow has a shell take so much memory and say so, each time that it is told to.
-const grow = `echo up; i=0; while read n <&3; do i=$((i+1)); eval "a$i=\$(head -c $n /dev/zero | tr '\0' x)"; echo "has $n more"; done`
+// alone has it be the tree's only process.
+const alone = `exec "$0" "$@" <&3`
+
+// has waits until it has taken memory so often.
+func has(t *testing.T, l *log, times int) {
+	t.Helper()
+	until(t, fmt.Sprint("it has taken memory ", times, " times"), func() bool {
+		n := 0
+		for _, line := range l.lines("stdout") {
+			if strings.HasPrefix(line, "has ") {
+				n++
+			}
+		}
+		return n == times
+	})
+}
 
 func heal(t *testing.T, in harness.Injection) {
 	t.Helper()
@@ -63,12 +102,12 @@ func heal(t *testing.T, in harness.Injection) {
 
 func TestWhatTakesMoreMemoryThanItMayIsEnded(t *testing.T) {
 	t.Parallel()
-	c, l, say := told(t, grow)
+	c, l, take := grower(t, alone)
 	in := confine(t, c, harness.Quota{Memory: 16 * mib})
 	if dirs := Groups(Harness()); len(dirs) == 0 {
 		t.Error("it is in no group")
 	}
-	say(strconv.Itoa(24 * mib))
+	take(64 * mib)
 	done(t, c)
 	if e := l.exit(t); !expected(e) || e.Value != 128+9 || !strings.HasSuffix(e.Text, "for want of memory") {
 		t.Errorf("exit event %+v", e)
@@ -93,10 +132,10 @@ func TestWhatTakesMoreMemoryThanItMayIsEnded(t *testing.T) {
 
 func TestWhatStaysWithinItsMemoryIsNotTouched(t *testing.T) {
 	t.Parallel()
-	c, l, say := told(t, grow)
+	c, l, take := grower(t, alone)
 	in := confine(t, c, harness.Quota{Memory: 24 * mib})
-	say(strconv.Itoa(4 * mib))
-	until(t, "it has more", func() bool { return len(l.lines("stdout")) == 2 })
+	take(4 * mib)
+	has(t, l, 1)
 	if _, err := c.Confine(t.Context(), harness.Quota{Memory: mib}); err == nil || errors.Is(err, harness.ErrNotHere) {
 		t.Errorf("a second limit: %v", err)
 	}
@@ -106,11 +145,11 @@ func TestWhatStaysWithinItsMemoryIsNotTouched(t *testing.T) {
 		t.Errorf("acted %d", n)
 	}
 	// Nothing binds it any more, and then what it has now counts for nothing.
-	say(strconv.Itoa(40 * mib))
-	until(t, "it has all that it wants", func() bool { return len(l.lines("stdout")) == 3 })
+	take(100 * mib)
+	has(t, l, 2)
 	in = confine(t, c, harness.Quota{Memory: 24 * mib})
-	say("1")
-	until(t, "it has one more", func() bool { return len(l.lines("stdout")) == 4 })
+	take(4 * mib)
+	has(t, l, 3)
 	heal(t, in)
 	if c.Starved() || in.Acted() != 0 {
 		t.Errorf("acted %d", in.Acted())
@@ -119,16 +158,16 @@ func TestWhatStaysWithinItsMemoryIsNotTouched(t *testing.T) {
 
 func TestOnlyTheProgramsOwnEndIsItsEnd(t *testing.T) {
 	t.Parallel()
-	c, l, say := told(t, `echo up; while read n <&3; do sh -c 'a=$(head -c '"$n"' /dev/zero | tr "\0" x); echo "$?"'; echo "it ended: $?"; done; exit 3`)
+	c, l, take := grower(t, `"$0" "$@" <&3; echo "it ended: $?"; sleep 600 & wait; exit 3`)
 	in := confine(t, c, harness.Quota{Memory: 16 * mib})
-	say(strconv.Itoa(24 * mib))
-	until(t, "its child has ended", func() bool { return len(l.lines("stdout")) == 2 })
-	if got := l.lines("stdout")[1]; got != "it ended: 137" {
-		t.Errorf("its child, which is in the group, too: %q", got)
-	}
+	take(64 * mib)
+	until(t, "its child has ended", func() bool { return slices.Contains(l.lines("stdout"), "it ended: 137") })
 	heal(t, in)
 	if in.Acted() == 0 || c.Starved() {
 		t.Errorf("acted %d, starved: %v", in.Acted(), c.Starved())
+	}
+	if _, err := c.Confine(t.Context(), harness.Quota{Memory: 16 * mib}); err != nil { // as much as that, once more
+		t.Error(err)
 	}
 	c.Signal(syscall.SIGTERM) // whoever sends it, it is not the want of memory
 	done(t, c)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -115,8 +117,7 @@ func (h *hold) look(ctx context.Context) {
 	}
 }
 
-// release lifts a quota. Where the container is about to end for want of memory, it waits
-// for that.
+// release lifts a quota. What the system is about to end for want of memory has ended then.
 func (c *Container) release(ctx context.Context, h *hold) error {
 	c.confining.Lock()
 	if c.held[h.of()] != h {
@@ -129,8 +130,8 @@ func (c *Container) release(ctx context.Context, h *hold) error {
 		return err
 	}
 	delete(c.held, h.of())
-	if h.memory() && h.count > 0 {
-		h.l.fate(ctx)
+	if h.memory() {
+		h.l.settle(ctx)
 		h.look(ctx)
 	}
 	return nil
@@ -180,15 +181,18 @@ func (c *Container) free(ctx context.Context) error {
 	return nil
 }
 
-// fate waits a moment until it is clear whether a container that has met its limit has ended.
-func (l *Life) fate(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+// settle waits until the container runs, with no process in it whose end nobody has seen yet,
+// which some never do, or has ended.
+func (l *Life) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, killTime)
 	defer cancel()
 	again := time.NewTicker(pauseGap)
 	defer again.Stop()
+	late := time.Now().Add(drainTime)
 	for {
-		_, err := l.c.engine.docker.ContainerTop(ctx, l.c.tc.GetContainerID(), client.ContainerTopOptions{})
-		if err == nil {
+		top, err := l.c.engine.docker.ContainerTop(ctx, l.c.tc.GetContainerID(), client.ContainerTopOptions{})
+		dead := func(row []string) bool { return strings.HasSuffix(strings.Join(row, " "), "<defunct>") }
+		if err == nil && (!slices.ContainsFunc(top.Processes, dead) || time.Now().After(late)) {
 			return
 		}
 		select {
