@@ -179,8 +179,11 @@ func (c *Child) group(controller string) (*group, error) {
 		return nil, fmt.Errorf("make a control group: %w", err)
 	}
 	g := &group{dir, at.unified}
-	c.groups.made = append(c.groups.made, g)
-	return g, c.move(g)
+	err = c.move(g)
+	if err == nil || os.Remove(dir) != nil { // some may be in it, and stay there
+		c.groups.made = append(c.groups.made, g)
+	}
+	return g, err
 }
 
 // move has the whole tree in a group: what is started there stays there.

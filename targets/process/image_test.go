@@ -198,7 +198,7 @@ func (m *mover) LimitFiles(context.Context, int) (int, func(context.Context) err
 }
 
 func (m *mover) Confine(context.Context, harness.Quota) (harness.Injection, error) {
-	return harness.Injection{}, errors.ErrUnsupported
+	return harness.Injection{Heal: func(context.Context) error { m.addr = m.next; return nil }}, nil
 }
 
 func (m *mover) Pause(context.Context) (int, func(context.Context) error, error) {
@@ -227,6 +227,7 @@ func TestLinkFollowsAStoreThatMoves(t *testing.T) {
 		return l.Addr().String()
 	}
 	m := &mover{addr: says("before"), next: says("after")}
+	last := says("at last")
 	l, err := link.Listen("db", m.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -259,5 +260,16 @@ func TestLinkFollowsAStoreThatMoves(t *testing.T) {
 	}
 	if got := hears(); got != "after" {
 		t.Errorf("after the restart: %q", got)
+	}
+	m.next = last
+	in, err := p.Confine(t.Context(), harness.Quota{Memory: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := hears(); got != "at last" {
+		t.Errorf("after it has starved: %q", got)
 	}
 }
