@@ -21,7 +21,7 @@ const (
 	cpuPeriod = 100 * time.Millisecond // how often a share of a processor's time is handed out
 	leastMem  = 6 << 20                // bytes: engines refuse a lower limit
 	swap      = 1 << 20                // bytes of it: with none, Linux does not count how often the limit was met
-	unlimited = 1<<63 - 4096           // bytes, in whole pages: engines take no limit back
+	unlimited = 1 << 62                // bytes: engines take no limit back
 )
 
 // hold is a quota in force on a container.
@@ -143,7 +143,7 @@ func (c *Container) lift(ctx context.Context, h *hold) error {
 	defer cancel()
 	none := container.Resources{CPUPeriod: cpuPeriod.Microseconds(), CPUQuota: -1}
 	if h.memory() {
-		none = container.Resources{Memory: unlimited, MemorySwap: unlimited}
+		none = container.Resources{Memory: unlimited, MemorySwap: 2*unlimited - 4096} // of both together, in whole pages
 	}
 	again := time.NewTicker(pauseGap)
 	defer again.Stop()
