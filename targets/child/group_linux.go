@@ -26,8 +26,9 @@ import (
 //
 // By its name it is found when the harness has died.
 type group struct {
-	dir     string
-	unified bool // of cgroup v2
+	dir      string
+	unified  bool  // of cgroup v2
+	outlived int64 // of kills, those that the program has outlived
 }
 
 // groupName is what the name of a harness's group is.
@@ -61,7 +62,7 @@ const period = 100 * time.Millisecond
 
 // Confine leaves the tree no more than a quota until the heal: see harness.Proc. It needs a
 // control group that this user may make. A tree that has ended has nothing to be held to.
-func (c *Child) Confine(ctx context.Context, q harness.Quota) (harness.Injection, error) {
+func (c *Child) Confine(_ context.Context, q harness.Quota) (harness.Injection, error) {
 	c.confining.Lock()
 	defer c.confining.Unlock()
 	h := &hold{of: memory}
@@ -116,7 +117,8 @@ func (c *Child) release(ctx context.Context, h *hold) error {
 	}
 	h.look()
 	delete(c.groups.held, h.of)
-	killed := h.of == memory && h.g.kills() > 0
+	kills := h.g.kills()
+	killed := h.of == memory && kills > h.g.outlived
 	c.confining.Unlock()
 	if !killed {
 		return nil
@@ -136,6 +138,9 @@ func (c *Child) release(ctx context.Context, h *hold) error {
 			break
 		}
 	}
+	c.confining.Lock()
+	defer c.confining.Unlock()
+	h.g.outlived = kills
 	return nil
 }
 
@@ -178,7 +183,7 @@ func (c *Child) group(controller string) (*group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a control group: %w", err)
 	}
-	g := &group{dir, at.unified}
+	g := &group{dir: dir, unified: at.unified}
 	err = c.move(g)
 	if err == nil || os.Remove(dir) != nil { // some may be in it, and stay there
 		c.groups.made = append(c.groups.made, g)
@@ -209,11 +214,12 @@ func (c *Child) move(g *group) error {
 	}
 }
 
-// starving reports whether the system has ended a process of the tree for want of memory.
+// starving reports whether the system has ended a process of the tree for want of memory, and
+// it may have been the program.
 func (c *Child) starving() bool {
 	c.confining.Lock()
 	defer c.confining.Unlock()
-	return slices.ContainsFunc(c.groups.made, func(g *group) bool { return g.kills() > 0 })
+	return slices.ContainsFunc(c.groups.made, func(g *group) bool { return g.kills() > g.outlived })
 }
 
 // dissolve removes the groups of a tree that has ended. What is in them and was not found
@@ -329,11 +335,12 @@ func (g *group) writeIf(file, text string) error {
 	return err
 }
 
-// processes returns what is in the group.
+// processes returns what is in the group, as far as it is seen from here: what is not has
+// the number 0.
 func (g *group) processes() (pids []int) {
 	text, _ := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
 	for line := range strings.Lines(string(text)) {
-		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
+		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
 			pids = append(pids, pid)
 		}
 	}
@@ -460,7 +467,7 @@ func everyGroup(f func(g *group, harness string)) {
 				continue
 			}
 			if m := groupName.FindStringSubmatch(e.Name()); m != nil {
-				f(&group{filepath.Join(dir, e.Name()), unified}, m[1])
+				f(&group{dir: filepath.Join(dir, e.Name()), unified: unified}, m[1])
 			} else {
 				walk(filepath.Join(dir, e.Name()), unified)
 			}

@@ -232,7 +232,7 @@ func (s *server) Confine(ctx context.Context, q harness.Quota) (harness.Injectio
 		case c.Starved():
 			err = errors.Join(err, s.restart(ctx))
 		case q.Memory > 0 && in.Acted() > 0:
-			s.recover(ctx, c)
+			s.await(ctx, c)
 		}
 		return err
 	}
@@ -244,9 +244,9 @@ func unconfined() harness.Injection {
 	return harness.Injection{Heal: func(context.Context) error { return nil }, Acted: func() int64 { return 0 }}
 }
 
-// recover waits until a server serves of which a process may have been ended, unless something else
+// await waits until a server serves of which a process may have been ended, unless something else
 // keeps it from that: a Postgres then serves nobody for a moment.
-func (s *server) recover(ctx context.Context, c unit) {
+func (s *server) await(ctx context.Context, c unit) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTime)
 	defer cancel()
 	again := time.NewTicker(s.gap)
