@@ -20,7 +20,7 @@ var Memory = &harness.Fault{
 	Chance:  true,
 	Params: []harness.Param{
 		onProc,
-		{Name: "more", Doc: "MiB that it can still take, with all its children", Default: "16", Domain: harness.Ints(1, 256)},
+		{Name: "more", Doc: "MiB that it can still take, with all its children", Default: "1", Domain: harness.Ints(1, 64)},
 		harness.TTL,
 	},
 	Heals:  "it can take what it wants, and is started again where it was ended",

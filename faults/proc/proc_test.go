@@ -204,8 +204,8 @@ func TestQuotasHoldUntilTheHeal(t *testing.T) {
 		args  harness.Args
 		want  harness.Quota
 	}{
-		{proc.Memory, nil, harness.Quota{Memory: 16 << 20}},
-		{proc.Memory, harness.Args{{Key: "more", Value: harness.Text("256")}}, harness.Quota{Memory: 256 << 20}},
+		{proc.Memory, nil, harness.Quota{Memory: 1 << 20}},
+		{proc.Memory, harness.Args{{Key: "more", Value: harness.Text("64")}}, harness.Quota{Memory: 64 << 20}},
 		{proc.CPU, nil, harness.Quota{CPU: 20}},
 		{proc.CPU, harness.Args{{Key: "share", Value: harness.Text("3")}}, harness.Quota{CPU: 3}},
 	} {
