@@ -8,9 +8,9 @@ import (
 )
 
 // Memory lets a process take only a few MiB of memory more, and leaves it to the system what
-// becomes of it beyond, as in a container that has a limit: it gives up what it has read from files,
-// and where that does not do, it is ended at its next step, whatever it was about to do. One that
-// stays within is not touched.
+// becomes of it beyond that, as in a container with a limit: what was read from files is given
+// up, and where that does not do, it is ended, whatever it was about to do. One that stays within
+// is not touched.
 var Memory = &harness.Fault{
 	Name:    "proc/memory",
 	Doc:     "let a process take only so much memory more; the system ends one that takes more than that",
