@@ -81,7 +81,7 @@ func (c *Child) Confine(_ context.Context, q harness.Quota) (harness.Injection, 
 		},
 	}
 	if c.groups.held[h.of] != nil {
-		return harness.Injection{}, fmt.Errorf("the %s of %s is limited already", h.of, c.name)
+		return harness.Injection{}, fmt.Errorf("%[2]s has a quota of %[1]s already", h.of, c.name)
 	}
 	if c.groups.gone || len(c.members()) == 0 {
 		return in, nil

@@ -52,7 +52,7 @@ func (l *Life) Confine(ctx context.Context, q harness.Quota) (harness.Injection,
 		},
 	}
 	if c.held[h.of()] != nil {
-		return harness.Injection{}, fmt.Errorf("the %s of %s is limited already", h.of(), c.opts.Name)
+		return harness.Injection{}, fmt.Errorf("%[2]s has a quota of %[1]s already", h.of(), c.opts.Name)
 	}
 	select {
 	case <-l.done:
