@@ -107,7 +107,8 @@ func (h *hold) counter(s container.StatsResponse) int64 {
 	return int64(s.CPUStats.ThrottlingData.ThrottledPeriods)
 }
 
-// look counts. A container that has ended has no counters any more.
+// look counts, for which some engines take a second. A container that has ended has no
+// counters any more.
 func (h *hold) look(ctx context.Context) {
 	if s, err := h.l.stats(ctx); err == nil {
 		h.count = max(h.count, h.counter(s)-h.began)
@@ -125,15 +126,14 @@ func (c *Container) release(ctx context.Context, h *hold) error {
 		return nil
 	}
 	defer c.confining.Unlock()
-	h.look(ctx)
 	if err := c.lift(ctx, h); err != nil {
 		return err
 	}
 	delete(c.held, h.of())
 	if h.memory() {
 		h.l.settle(ctx)
-		h.look(ctx)
 	}
+	h.look(ctx)
 	return nil
 }
 
