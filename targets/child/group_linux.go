@@ -501,16 +501,12 @@ const (
 // identity is enough.
 func dying(was member) bool {
 	dir := "/proc/" + strconv.Itoa(was.pid)
+	status, _ := os.ReadFile(dir + "/status") // first: a signal that is taken becomes a flag
 	stat, err := os.ReadFile(dir + "/stat")
 	m, ok := parseStat(stat)
 	if err != nil || !ok || m.identity() != was.identity() || m.state == 'Z' || m.state == 'X' {
 		return true
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if flags, _ := strconv.ParseUint(fields[6], 10, 64); flags&(exiting|signaled) != 0 {
-		return true
-	}
-	status, _ := os.ReadFile(dir + "/status")
 	for line := range strings.Lines(string(status)) {
 		if name, mask, _ := strings.Cut(line, ":"); name == "SigPnd" || name == "ShdPnd" {
 			if signals, _ := strconv.ParseUint(strings.TrimSpace(mask), 16, 64); signals&pending != 0 {
@@ -518,5 +514,7 @@ func dying(was member) bool {
 			}
 		}
 	}
-	return false
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	flags, _ := strconv.ParseUint(fields[6], 10, 64)
+	return flags&(exiting|signaled) != 0
 }
