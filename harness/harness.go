@@ -209,6 +209,20 @@ type Proc interface {
 	// moved clock, too. Acted counts what has met it. Where it can never be done the error is
 	// ErrNotHere.
 	Jump(ctx context.Context, by time.Duration) (Injection, error)
+	// Confine leaves the tree, with all that it starts, no more than a quota. What the
+	// injection counts is how often the system has held the tree to that: how often it was at its
+	// limit of memory, and how many periods of processor time were cut short. Where the system
+	// ends it for want of memory, its Exit is one that the harness brought about, and the heal
+	// starts the part again, as a restart does. Where the quota can never be had the error
+	// is ErrNotHere. One quota of a kind can be in force on a part.
+	Confine(context.Context, Quota) (Injection, error)
+}
+
+// Quota is what a process tree gets of the machine, all its processes together. One of its fields
+// is set.
+type Quota struct {
+	Memory int64 // bytes that it can still take; beyond, the system reclaims what it can, and then ends a process
+	CPU    int   // of one processor's time, in percent; beyond, in each tenth of a second, the tree waits
 }
 
 // Fault is one way to disturb a target.

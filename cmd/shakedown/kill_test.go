@@ -27,7 +27,7 @@ var (
 // The bounds of what is left of a command that was killed.
 const (
 	processBound = 2 * time.Second  // for its processes, and what they listen at
-	allBound     = 10 * time.Second // for its containers, directories and shared memory, too
+	allBound     = 10 * time.Second // for its containers, directories, shared memory and control groups, too
 	leakBound    = time.Minute      // what is there then stays
 )
 
@@ -47,6 +47,7 @@ func sorts() []sort {
 	return []sort{
 		{"run", append(slices.Clone(run), "--provide", "local"), local, "seed "},
 		{"pause", append(slices.Clone(run), "--provide", "local", "--faults", "proc/pause"), local, "seed "},
+		{"confine", append(slices.Clone(run), "--provide", "local", "--faults", "proc/memory,proc/cpu"), local, "seed "},
 		{"bench", []string{"bench", shop, "--seeds", "2", "--budget", "20s", "--triage", "10s", "--provide", "local", "--modes", "both"}, local, "bug "},
 		{"up", []string{"up", shop, "--control", "127.0.0.1:0", "--provide", "local"}, local, "up, until Ctrl-C"},
 		{"fuzz", []string{"fuzz", filepath.Join("testdata", "functions", "lookup"), "--budget", "2m"}, map[string]spec.Dependency{"cache": local["cache"]}, "seed "},
@@ -130,6 +131,7 @@ type toll struct {
 	moments            map[string]int
 	running, stopped   int // processes when they were killed, and kills that met some that were stopped
 	listeners, memory  int
+	groups             int
 	quick, clean, kept int // kills after which all was as it must be
 	printed            int // findings
 	gone, all          time.Duration
@@ -152,6 +154,7 @@ func (x *toll) add(t *testing.T, v *victim) (wrong []string) {
 	x.kills++
 	x.moments[v.moment]++
 	x.running, x.listeners, x.memory, x.printed = x.running+v.running, x.listeners+len(v.listeners), x.memory+len(v.memory), x.printed+printed
+	x.groups += v.groups
 	x.gone, x.all = max(x.gone, gone), max(x.all, all)
 	for n, good := range map[*int]bool{&x.stopped: v.stopped > 0, &x.quick: gone <= processBound, &x.clean: all <= allBound, &x.kept: len(lost) == 0} {
 		if good {
@@ -162,11 +165,11 @@ func (x *toll) add(t *testing.T, v *victim) (wrong []string) {
 }
 
 func (x toll) String() string {
-	return fmt.Sprintf(`killed while %v; there were %d processes (some stopped: %d times), %d listeners, %d segments of shared memory
+	return fmt.Sprintf(`killed while %v; there were %d processes (some stopped: %d times), %d listeners, %d segments of shared memory, %d control groups
 %d of %d: no process and no listener after %s, the last after %s
-%d of %d: no container, no directory, no shared memory, no supervisor after %s, the last after %s
+%d of %d: no container, no directory, no shared memory, no control group, no supervisor after %s, the last after %s
 %d of %d: all findings that were printed (%d) are on disk, and nothing is half written`,
-		x.moments, x.running, x.stopped, x.listeners, x.memory,
+		x.moments, x.running, x.stopped, x.listeners, x.memory, x.groups,
 		x.quick, x.kills, processBound, x.gone.Round(time.Millisecond),
 		x.clean, x.kills, allBound, x.all.Round(time.Millisecond),
 		x.kept, x.kills, x.printed)

@@ -60,6 +60,9 @@ type Container struct {
 	engine *Engine
 	opts   Options
 	tc     testcontainers.Container
+
+	confining sync.Mutex       // guards held; taken before a life's
+	held      map[string]*hold // quotas in force, by what they are of
 }
 
 // Create makes a container of an image that is there. The caller removes it.

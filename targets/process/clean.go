@@ -12,10 +12,11 @@ import (
 )
 
 // Clean ends and removes what harnesses that have died left on this machine, and tells of
-// each thing that is gone: "process 4711 (postgres)", "container 1f2e3d4c5b6a", "directory
-// /tmp/shakedown-1-2-3"; and what it leaves as it is, and for good, because somebody else has
-// changed it since. An error says what is still there, and why; when ctx is over, that is all
-// the rest. What belongs to a harness that runs is never touched, nor is another user's.
+// each thing that is gone: "process 4711 (postgres)", "container 1f2e3d4c5b6a", "control group
+// /sys/fs/cgroup/memory/shakedown-1-2-3", "directory /tmp/shakedown-1-2-3"; and what it leaves
+// as it is, and for good, because somebody else has changed it since. An error says what is
+// still there, and why; when ctx is over, that is all the rest. What belongs to a harness that
+// runs is never touched, nor is another user's.
 func Clean(ctx context.Context, tell, leave func(what string)) error {
 	var errs []error
 	gone := providers.Gone{}
@@ -51,14 +52,21 @@ func Clean(ctx context.Context, tell, leave func(what string)) error {
 	return errors.Join(errs...)
 }
 
-// end ends what is left of the processes of a harness that has died.
+// end ends what is left of the processes of a harness that has died, and removes its control
+// groups.
 func end(harness string, tell func(what string)) error {
-	before := child.Left(harness)
+	before, groups := child.Left(harness), child.Groups(harness)
 	err := child.Sweep(harness)
 	after := child.Left(harness)
+	left := child.Groups(harness)
 	for _, p := range before {
 		if !slices.Contains(after, p) {
 			tell(fmt.Sprintf("process %d (%s)", p.Pid, p.Name))
+		}
+	}
+	for _, dir := range groups {
+		if !slices.Contains(left, dir) {
+			tell("control group " + dir)
 		}
 	}
 	return err

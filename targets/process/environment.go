@@ -187,6 +187,24 @@ func (r movingReplica) Promote(ctx context.Context) (lost int64, promoted bool, 
 	return lost, promoted, err
 }
 
+// Confine implements harness.Proc. What starves is restarted, too.
+func (m moving) Confine(ctx context.Context, q harness.Quota) (harness.Injection, error) {
+	in, err := m.Proc.Confine(ctx, q)
+	if err != nil {
+		return in, err
+	}
+	lift := in.Heal
+	in.Heal = func(ctx context.Context) error {
+		was := m.store.Addr()
+		err := lift(ctx)
+		if at := m.store.Addr(); at != was {
+			m.link.SetUpstream(at)
+		}
+		return err
+	}
+	return in, nil
+}
+
 // The bounds of settling.
 const (
 	restTime   = 20 * time.Millisecond  // nothing passes the links for so long

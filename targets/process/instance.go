@@ -85,7 +85,7 @@ func (i *instance) Reset(ctx context.Context) error { return i.env.reset(ctx) }
 
 // Quiesce implements harness.Instance.
 func (i *instance) Quiesce(ctx context.Context) (worn string, err error) {
-	if l, _ := i.life(); l == nil {
+	if l, _ := i.life(); l == nil || l.Starved() {
 		i.wear("the service is down")
 	} else {
 		err = i.settle(ctx, l)
@@ -170,7 +170,7 @@ func (i *instance) Agent(name string) (harness.Agent, error) {
 		return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(i.s.Target.Procs))
 	}
 	l, _ := i.life()
-	if l == nil {
+	if l == nil || l.Starved() {
 		return nil, errors.New("the service is down")
 	}
 	if a := l.agent.Load(); a != nil {
@@ -222,6 +222,10 @@ func (i *instance) restart(ctx context.Context) error {
 		return nil
 	case l == nil:
 		return i.relaunch(ctx)
+	case l.Starved():
+		err := l.end(ctx, func() error { _, err := l.Kill(ctx); return err })
+		i.set(nil)
+		return errors.Join(err, i.relaunch(ctx))
 	case l.late:
 		return i.back(ctx, l)
 	}
@@ -277,6 +281,30 @@ func (i *instance) move(ctx context.Context, by time.Duration) (n int, err error
 	}
 	i.ahead += by
 	return n, nil
+}
+
+// Confine implements harness.Proc. A service that is down has no process.
+func (p proc) Confine(ctx context.Context, q harness.Quota) (harness.Injection, error) {
+	i := p.i
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	l, _ := i.life()
+	if l == nil {
+		return harness.Injection{Heal: func(context.Context) error { return nil }, Acted: func() int64 { return 0 }}, nil
+	}
+	in, err := l.Confine(ctx, q)
+	if err != nil {
+		return in, err
+	}
+	lift := in.Heal
+	in.Heal = func(ctx context.Context) error {
+		err := lift(ctx)
+		if l.Starved() {
+			err = errors.Join(err, i.restart(ctx))
+		}
+		return err
+	}
+	return in, nil
 }
 
 // Pause implements harness.Proc. Of several pauses in force, the last resume counts.

@@ -50,6 +50,8 @@ type unit interface {
 	Resume(context.Context) (int, error)
 	LimitFiles(more int) (n int, lift func() error, err error)
 	SetClock(ctx context.Context, ahead time.Duration) (n int, err error)
+	Confine(context.Context, harness.Quota) (harness.Injection, error)
+	Starved() bool
 	Stop(ctx context.Context, grace time.Duration) error
 }
 

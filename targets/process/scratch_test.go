@@ -194,6 +194,11 @@ func TestHarness(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := in.(*instance)
+	for _, q := range []harness.Quota{{Memory: 1 << 30}, {CPU: 100}} {
+		if _, err := (proc{i}).Confine(t.Context(), q); err != nil && !errors.Is(err, harness.ErrNotHere) {
+			t.Fatal(err)
+		}
+	}
 	fmt.Println("started", get(t, i, "/pid", 5*time.Second), get(t, i, "/spawn", 5*time.Second), s.scratch.dir)
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
@@ -272,6 +277,11 @@ func another(t *testing.T, env ...string) (cmd *exec.Cmd, abort func(), pids []i
 	return
 }
 
+// groupsOf returns the control groups of the harness whose directory that is.
+func groupsOf(dir string) []string {
+	return child.Groups(scratchName.FindStringSubmatch(filepath.Base(dir))[1])
+}
+
 func TestAbortLeavesNothing(t *testing.T) {
 	t.Parallel()
 	harnesstest.Within(t, 2*time.Second, func() time.Duration {
@@ -288,6 +298,9 @@ func TestAbortLeavesNothing(t *testing.T) {
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is still there: %v", dir, err)
+		}
+		if left := groupsOf(dir); len(left) > 0 {
+			t.Errorf("control groups are still there: %q", left)
 		}
 		return took
 	})
@@ -316,6 +329,7 @@ func TestNextOpenSweepsWhatAKilledHarnessLeft(t *testing.T) {
 		return errors.Is(err, os.ErrNotExist)
 	})
 	gone(t, pids[1])
+	until(t, "its control groups are gone", func() bool { return len(groupsOf(dir)) == 0 })
 	if err := child.Sweep(child.Harness()); err != nil {
 		t.Error(err)
 	}
@@ -340,6 +354,9 @@ func TestSupervisorEndsWhatAKilledHarnessLeft(t *testing.T) {
 			return errors.Is(err, os.ErrNotExist)
 		})
 		until(t, "the supervisor is gone", func() bool { return len(supervisors(t, cmd.Process.Pid)) == 0 })
+		if left := groupsOf(dir); len(left) > 0 {
+			t.Errorf("control groups are still there: %q", left)
+		}
 		return took
 	})
 }
@@ -387,7 +404,7 @@ func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
 	t.Parallel()
 	cmd, _, pids, dir := another(t)
 	tell := func(what string) {
-		if !strings.HasPrefix(what, "process ") && !strings.HasPrefix(what, "directory ") && !strings.HasPrefix(what, "container ") && !strings.HasPrefix(what, "shared memory ") {
+		if !strings.HasPrefix(what, "process ") && !strings.HasPrefix(what, "directory ") && !strings.HasPrefix(what, "container ") && !strings.HasPrefix(what, "shared memory ") && !strings.HasPrefix(what, "control group ") {
 			t.Errorf("told %q", what)
 		}
 	}

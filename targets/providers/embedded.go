@@ -201,6 +201,11 @@ func (e *embedded) LimitFiles(context.Context, int) (int, func(context.Context) 
 	return 0, nil, fmt.Errorf("an embedded store has no process of its own: %w", harness.ErrNotHere)
 }
 
+// Confine implements harness.Proc: its memory is the harness's, and so is its time.
+func (e *embedded) Confine(context.Context, harness.Quota) (harness.Injection, error) {
+	return harness.Injection{}, fmt.Errorf("an embedded store has no process of its own: %w", harness.ErrNotHere)
+}
+
 // hold takes the lock of an instance, which the command under way gives back.
 func hold(ctx context.Context, m *miniredis.Miniredis) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)

@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	upTime    = 15 * time.Second // until a server must serve, recovery from a crash included
-	probeTime = time.Second      // for one question whether it serves
-	probeGap  = 5 * time.Millisecond
-	lastLines = 5 // of a server's output that an error quotes
+	upTime      = 15 * time.Second // until a server must serve, recovery from a crash included
+	probeTime   = time.Second      // for one question whether it serves
+	probeGap    = 5 * time.Millisecond
+	recoverTime = 5 * time.Second // for a server of which a process was ended
+	lastLines   = 5               // of a server's output that an error quotes
 )
 
 // unit is one life of a server: a *child.Child or a *container.Life.
@@ -32,6 +33,8 @@ type unit interface {
 	Resume(context.Context) (int, error)
 	LimitFiles(more int) (n int, lift func() error, err error)
 	SetClock(ctx context.Context, ahead time.Duration) (n int, err error)
+	Confine(context.Context, harness.Quota) (harness.Injection, error)
+	Starved() bool
 }
 
 // server is a store that the harness runs, as a child or in a container.
@@ -154,7 +157,7 @@ func (s *server) restart(ctx context.Context) error {
 func (s *server) revive(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.now != nil && !s.dying {
+	if s.ended || s.now != nil && !s.down() {
 		return nil
 	}
 	if s.now != nil {
@@ -249,6 +252,59 @@ func (s *server) unlimit(c unit, lift func() error) error {
 	return lift()
 }
 
+// Confine implements harness.Proc. A server that is down has no process.
+func (s *server) Confine(ctx context.Context, q harness.Quota) (harness.Injection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.now
+	if c == nil {
+		return unconfined(), nil
+	}
+	in, err := c.Confine(ctx, q)
+	if err != nil {
+		return in, err
+	}
+	lift := in.Heal
+	in.Heal = func(ctx context.Context) error {
+		err := lift(ctx)
+		switch {
+		case c.Starved():
+			err = errors.Join(err, s.restart(ctx))
+		case q.Memory > 0 && in.Acted() > 0:
+			s.await(ctx, c)
+		}
+		return err
+	}
+	return in, nil
+}
+
+// unconfined is a quota on what is not there.
+func unconfined() harness.Injection {
+	return harness.Injection{Heal: func(context.Context) error { return nil }, Acted: func() int64 { return 0 }}
+}
+
+// await waits until a server serves of which a process may have been ended, unless something else
+// keeps it from that: a Postgres then serves nobody for a moment.
+func (s *server) await(ctx context.Context, c unit) {
+	ctx, cancel := context.WithTimeout(ctx, recoverTime)
+	defer cancel()
+	again := time.NewTicker(s.gap)
+	defer again.Stop()
+	for s.serves() == nil && s.ready(ctx, s.Addr()) != nil {
+		select {
+		case <-again.C:
+		case <-c.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// down reports whether the server has no process that serves: it was killed, or the
+// system has ended it for want of memory. The caller holds mu.
+func (s *server) down() bool { return s.now == nil || s.dying || s.now.Starved() }
+
 // serves returns an error where the server is down or paused.
 func (s *server) serves() error {
 	s.mu.Lock()
@@ -259,7 +315,7 @@ func (s *server) serves() error {
 // serving is serves for whoever holds mu.
 func (s *server) serving() error {
 	switch {
-	case s.now == nil || s.dying:
+	case s.down():
 		return fmt.Errorf("%s is down", s.name)
 	case s.pauses > 0:
 		return fmt.Errorf("%s is paused", s.name)
@@ -283,7 +339,7 @@ var errAway = errors.New("the server is about to be away")
 
 // away reports whether nothing can be asked of the server. The caller holds mu.
 func (s *server) away() bool {
-	return s.now == nil || s.dying || s.pauses > 0 || s.limits > 0 || s.ended
+	return s.down() || s.pauses > 0 || s.limits > 0 || s.ended
 }
 
 // interrupt has what is being done of what is owed give up: the server is about to be away, and
