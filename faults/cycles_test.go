@@ -145,12 +145,13 @@ func (c *cycling) play(n int) {
 
 // visit is a client that asks a few times, on a connection on which anything can happen.
 func visit(addr string) {
-	c, err := net.DialTimeout("tcp", addr, linktest.Soon)
+	const patience = 20 * time.Millisecond
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+	c.SetDeadline(time.Now().Add(patience))
 	for range 5 {
 		if _, err := io.WriteString(c, "inc\n"); err != nil {
 			return

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"github.com/shakedown-go/shakedown/faults/clock"
 	"github.com/shakedown-go/shakedown/faults/dep"
 	"github.com/shakedown-go/shakedown/faults/net"
 	"github.com/shakedown-go/shakedown/faults/proc"
@@ -12,20 +13,24 @@ import (
 // All returns every fault, sorted by name.
 func All() []*harness.Fault {
 	return []*harness.Fault{
+		clock.Jump,
 		dep.ClientKill,
 		dep.ClientPause,
 		dep.ConnLimit,
 		dep.Crash,
+		dep.Failover,
 		dep.MasterDown,
 		dep.NoReplicas,
 		dep.OOM,
 		dep.Standby,
 		dep.ReadOnly,
 		dep.Terminate,
+		net.AcceptClose,
 		net.AcceptHang,
 		net.Bandwidth,
 		net.Blackhole,
 		net.ConnCap,
+		net.Corrupt,
 		net.Cut,
 		net.Down,
 		net.FIN,
@@ -39,9 +44,12 @@ func All() []*harness.Fault {
 		net.Slice,
 		net.SlowClose,
 		net.Stall,
+		net.SynDrop,
 		net.Timeout,
+		proc.CPU,
 		proc.Files,
 		proc.Kill,
+		proc.Memory,
 		proc.Pause,
 		proc.Restart,
 		proc.Slow,

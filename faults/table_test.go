@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -110,8 +111,11 @@ var rows = []struct {
 }{
 	{fault: "net/latency", args: []string{"delay", "30ms"}},
 	{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms", "dist", "normal"}},
+	{fault: "net/latency", args: []string{"delay", "30ms", "jitter", "5ms", "corr", "0.5"}},
 	{fault: "net/bandwidth", args: []string{"rate", "1"}},
 	{fault: "net/bandwidth", args: []string{"rate", "0"}},
+	{fault: "net/bandwidth", args: []string{"rate", "1", "scope", "link"}},
+	{fault: "net/bandwidth", args: []string{"rate", "1", "burst", "1"}},
 	{fault: "net/slice", args: []string{"size", "1"}},
 	{fault: "net/slow_close", args: []string{"delay", "5s"}, last: true},
 	{fault: "net/stall", args: []string{"dir", "up"}},
@@ -123,6 +127,9 @@ var rows = []struct {
 	{fault: "net/cut", args: []string{"after", "0"}},
 	{fault: "net/cut", args: []string{"after", "4"}},
 	{fault: "net/cut", args: []string{"after", "3", "dir", "up"}},
+	{fault: "net/cut", args: []string{"after", "0", "how", "fin"}},
+	{fault: "net/cut", args: []string{"after", "4", "how", "fin"}},
+	{fault: "net/cut", args: []string{"after", "3", "dir", "up", "how", "fin"}},
 	{fault: "net/rst"},
 	{fault: "net/refuse"},
 	{fault: "net/refuse", args: []string{"existing", "false"}},
@@ -133,8 +140,17 @@ var rows = []struct {
 	{fault: "net/flap", args: []string{"down", "5s"}},
 	{fault: "net/conn_cap"},
 	{fault: "net/conn_cap", args: []string{"over", "hang"}},
+	{fault: "net/accept_close"},
+	{fault: "net/accept_close", args: []string{"how", "rst"}},
+	{fault: "net/accept_close", args: []string{"existing", "true"}},
+	{fault: "net/accept_close", args: []string{"after", "200ms"}},
+	{fault: "net/accept_close", args: []string{"after", "200ms", "how", "rst", "existing", "true"}},
 	{fault: "net/accept_hang"},
 	{fault: "net/accept_hang", args: []string{"existing", "true"}},
+	{fault: "net/syn_drop"},
+	{fault: "net/syn_drop", args: []string{"existing", "false"}},
+	{fault: "net/corrupt", args: []string{"p", "1", "bits", "8"}},
+	{fault: "net/corrupt", args: []string{"p", "0.3", "dir", "up"}},
 	{fault: "net/loss", args: []string{"p", "0.5", "rto", "20ms", "dir", "both"}},
 	{fault: "net/profile"},
 }
@@ -150,31 +166,30 @@ func TestTable(t *testing.T) {
 		"| fault | engine | busy connection | idle connection | new connection | executed | counts |",
 		"| --- | --- | --- | --- | --- | --- | --- |",
 	}, make([]string, 2*(len(rows)+1)))
-	play := func(i int, line func(t *testing.T) string) {
-		attempts := 3
-		if *update {
-			attempts = 1
-		}
-		for range attempts {
-			if lines[i] = line(t); slices.Contains(want, lines[i]) {
+	play := func(t *testing.T, i int, line func(t *testing.T) (string, error)) {
+		var wrong error
+		for range 3 {
+			lines[i], wrong = line(t)
+			if wrong == nil && !*update && !slices.Contains(want, lines[i]) {
+				wrong = fmt.Errorf("this row is not in the table:\n%s", lines[i])
+			}
+			if wrong == nil {
 				return
 			}
 		}
-		if !*update {
-			t.Errorf("this row is not in the table:\n%s", lines[i])
-		}
+		t.Error(wrong)
 	}
 	t.Run("rows", func(t *testing.T) {
 		for e, engine := range []faulttest.Engine{faulttest.Native(), faulttest.Toxiproxy()} {
 			t.Run(engine.Name, func(t *testing.T) {
 				t.Parallel()
-				play(2+e, func(t *testing.T) string { return halfClosed(t, engine) })
+				play(t, 2+e, func(t *testing.T) (string, error) { return halfClosed(t, engine), nil })
 			})
 			for i, r := range rows {
 				name := strings.Join(append([]string{r.fault}, pairs(r.args)...), " ")
 				t.Run(name+" "+engine.Name, func(t *testing.T) {
 					t.Parallel()
-					play(2+2*(i+1)+e, func(t *testing.T) string {
+					play(t, 2+2*(i+1)+e, func(t *testing.T) (string, error) {
 						return row(t, engine, name, faults.ByName(r.fault), r.args, r.last)
 					})
 				})
@@ -203,13 +218,14 @@ func pairs(args []string) (out []string) {
 	return out
 }
 
-// row plays a fault and returns its line of the table.
-func row(t *testing.T, e faulttest.Engine, name string, f *harness.Fault, args []string, last bool) string {
+// row plays a fault and returns its line of the table. An error says what was seen that must
+// not be, in any line.
+func row(t *testing.T, e faulttest.Engine, name string, f *harness.Fault, args []string, last bool) (string, error) {
 	b := faulttest.New(t, e)
 	filled := b.Args(f, args...)
 	if _, err := b.TryInject(f, filled); err != nil {
 		_, why, _ := strings.Cut(err.Error(), ": ")
-		return fmt.Sprintf("| %s | %s | cannot: %s | | | | |", name, e.Name, why)
+		return fmt.Sprintf("| %s | %s | cannot: %s | | | | |", name, e.Name, why), nil
 	}
 	if err := b.Link.Reset(); err != nil {
 		t.Fatal(err)
@@ -220,11 +236,12 @@ func row(t *testing.T, e faulttest.Engine, name string, f *harness.Fault, args [
 		play = b.PlayLast
 	}
 	r := play(f, filled)
-	if got := r.Effect(); f.Effect != harness.EffectMaybe && got != f.Effect && got != harness.EffectNone {
-		t.Errorf("its effect is declared as %s, and was seen to be %s", f.Effect, got)
+	var wrong error
+	if got := r.Effect(); f.Effect != harness.EffectMaybe && f.Effect != harness.EffectCorrupt && got != f.Effect && got != harness.EffectNone {
+		wrong = fmt.Errorf("its effect is declared as %s, and was seen to be %s", f.Effect, got)
 	}
 	if r.Next != faulttest.Replied {
-		t.Errorf("a connection after the heal: %s", r.Next)
+		wrong = errors.Join(wrong, fmt.Errorf("a connection after the heal: %s", r.Next))
 	}
 	counts := r.Unit
 	if r.Acted == 0 {
@@ -238,7 +255,7 @@ func row(t *testing.T, e faulttest.Engine, name string, f *harness.Fault, args [
 	if idle.During == faulttest.Silent {
 		idle.During = "open"
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s |", name, e.Name, cell(r.Old), cell(idle), cell(r.New), executed, counts)
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s |", name, e.Name, cell(r.Old), cell(idle), cell(r.New), executed, counts), wrong
 }
 
 // cell says what a client saw of a connection.
@@ -248,6 +265,8 @@ func cell(l faulttest.Life) string {
 		return string(l.During)
 	case l.After != faulttest.Replied:
 		return fmt.Sprintf("%s; %s at the heal", l.During, last(l.After))
+	case l.During == faulttest.Unanswered:
+		return "no connect; it comes about behind the heal, goes on"
 	case l.During == faulttest.Silent:
 		return "silence; the reply comes at the heal, goes on"
 	}

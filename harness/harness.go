@@ -204,6 +204,25 @@ type Proc interface {
 	// and returns how many processes that is true of. Where it can never be done the error is
 	// ErrNotHere.
 	LimitFiles(ctx context.Context, more int) (n int, lift func(context.Context) error, err error)
+	// Jump moves the clock that the tree reads, in whole seconds, forward or back from where it
+	// is: several add up. The monotonic clock is not moved. What is started meanwhile reads the
+	// moved clock, too. Acted counts what has met it. Where it can never be done the error is
+	// ErrNotHere.
+	Jump(ctx context.Context, by time.Duration) (Injection, error)
+	// Confine leaves the tree, with all that it starts, no more than a quota. What the
+	// injection counts is how often the system has held the tree to that: how often it was at its
+	// limit of memory, and how many periods of processor time were cut short. Where the system
+	// ends it for want of memory, its Exit is one that the harness brought about, and the heal
+	// starts the part again, as a restart does. Where the quota can never be had the error
+	// is ErrNotHere. One quota of a kind can be in force on a part.
+	Confine(context.Context, Quota) (Injection, error)
+}
+
+// Quota is what a process tree gets of the machine, all its processes together. One of its fields
+// is set.
+type Quota struct {
+	Memory int64 // bytes that it can still take; beyond, the system reclaims what it can, and then ends a process
+	CPU    int   // of one processor's time, in percent; beyond, in each tenth of a second, the tree waits
 }
 
 // Fault is one way to disturb a target.
@@ -214,6 +233,7 @@ type Fault struct {
 	Params    []Param
 	Variant   bool   // callers are likely to meet it as one of the others, or seldom: not every op has to
 	Chance    bool   // it waits for something that a target may never do: a campaign can pass without its effect
+	Named     bool   // it is injected only where it is asked for by its name
 	Heals     string // what the heal does, in a few words; "" undoes all that the fault did
 	Unit      string // what Injection.Acted counts
 	// Inject puts the fault in force. An error that is ErrNotHere says that it cannot be had
@@ -243,10 +263,12 @@ const (
 	EffectAckLost                   // it was executed and its acknowledgement lost
 	EffectMaybe                     // either of the two
 	EffectDuplicate                 // it may have been executed twice
+	EffectUndone                    // maybe; or it was executed and acknowledged, and is undone
+	EffectCorrupt                   // what was asked, stored or answered may be wrong, and the service not to blame
 )
 
 func (e Effect) String() string {
-	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate"}[e]
+	return [...]string{"none", "not-executed", "executed-ack-lost", "maybe", "duplicate", "undone", "corrupt"}[e]
 }
 
 // Detector judges records. Detect is a pure function of the record.
@@ -255,6 +277,7 @@ type Detector struct {
 	Needs     Caps
 	Minimum   int    // a campaign passes it only if Checked adds up to this
 	Faults    bool   // it judges what faults do: where none are injected nothing is asked of it
+	Data      bool   // it judges what depends on stored data: where a fault may have changed bytes nothing is asked of it
 	Proof     bool   // one sighting proves the finding, even where it cannot be shown again
 	Repeats   string // what it judges the growth of where one process plays a case again and again, as package census names it; "" for no growth
 	Detect    func(*Record) Judgement

@@ -41,8 +41,10 @@ type Toxic struct {
 	Dist   Dist
 	Loss   float64       // so many of all segments of SegmentSize bytes are lost and sent again after RTO, which doubles each time; no byte is lost
 	RTO    time.Duration // with Loss
-	Corr   float64       // with Loss: how likely the fate of a segment is that of the one before, and not drawn anew
+	Corr   float64       // with Loss or Jitter: how likely the fate of a segment, or the jitter of a chunk, is that of the one before, and not drawn anew
 	Rate   int64         // so many thousand bytes a second pass, per connection and direction; 0 bounds nothing
+	Burst  int64         // with Rate: so many thousand bytes pass at once, where nothing has for as long as they take; 0 saves nothing up
+	Joint  bool          // with Rate: it is that of all connections together, per direction, and they take turns
 	Slice  int64         // bytes pass in pieces of so many at most; 0 slices nothing
 	Vary   int64         // a piece has up to so many bytes less or more, drawn by Seed; less than Slice
 	Gap    time.Duration // between two pieces
@@ -51,14 +53,22 @@ type Toxic struct {
 	Drop   bool          // bytes are lost; a connection that lost some is closed at the heal
 	Expire time.Duration // with Drop: a connection on which nothing came for so long is closed; 0 closes none
 
+	// What bytes become.
+	Corrupt float64 // so many of all bytes are changed on their way, each drawn by Seed and its place in the stream
+	Bits    int     // with Corrupt: so many bits of such a byte are flipped, from 1 to 8
+
+	// What becomes of connects, with no Share and no Over.
+	Deaf bool // they get no answer: their SYNs are lost, and sent again by who connects
+
 	// What becomes of connections.
-	Refuse bool          // new connections are refused
-	Hang   bool          // new connections are accepted and then left alone until the heal, when they go on
-	Reset  bool          // connections that exist are reset now
-	Age    time.Duration // with Reset: not now, but so long after they came and the toxic did; so are new ones
-	Close  bool          // connections that exist are closed now, in good order; with a direction, the stream in that direction alone
-	Over   int64         // Refuse, Hang, Reset and Close are only for connections beyond the oldest so many that are open; 0 is for all
-	Cut    bool          // a connection is reset after CutAfter more bytes in Dir
+	Refuse  bool          // new connections are refused, which they see as a reset
+	Hang    bool          // new connections are accepted and then left alone until the heal, when they go on
+	Reset   bool          // connections that exist are reset now
+	Close   bool          // connections that exist are closed now, in good order; with a direction, the stream in that direction alone
+	Age     time.Duration // with Refuse, Reset or Close: not at once, but so long after they came and the toxic did
+	Orderly bool          // with Refuse or Cut: in good order, and not by a reset
+	Over    int64         // Refuse, Hang, Reset and Close are only for connections beyond the oldest so many that are open; 0 is for all
+	Cut     bool          // a connection is reset after CutAfter more bytes in Dir
 	// CutAfter is counted per connection, from the moment the toxic is in force.
 	CutAfter int64
 }

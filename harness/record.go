@@ -22,7 +22,7 @@ const (
 	Unknown   Kind = "unknown"   // it may have been done
 	Skip      Kind = "skip"      // it was not tried: a reference could not be resolved, or a trigger did not come
 	Stuck     Kind = "stuck"     // it passed its deadline and is still under way
-	Inject    Kind = "inject"    // a fault is about to be injected
+	Inject    Kind = "inject"    // a fault is about to be injected; Text is its effect
 	Heal      Kind = "heal"      // a fault has been healed
 	Acted     Kind = "effect"    // Value counts what a fault has touched
 	Reset     Kind = "reset"     // stores, links and sessions are back at the start
@@ -110,6 +110,15 @@ func (r *Record) Count(kinds ...Kind) int {
 		}
 	}
 	return n
+}
+
+// Corrupted reports whether a fault was injected that changes bytes on their way. What the
+// service stores and answers from then on may be wrong through no fault of its own, be it after
+// the heal: its process remembers.
+func (r *Record) Corrupted() bool {
+	return slices.ContainsFunc(r.Events, func(e Event) bool {
+		return e.Kind == Inject && e.Text == EffectCorrupt.String()
+	})
 }
 
 // Append adds what happened after the record. Its times go on from the record's last.

@@ -154,11 +154,17 @@ func (s settings) prepare(path string, env map[string]string) (plan, error) {
 	}, nil
 }
 
+// saying prints what a process.Options.Say is told.
+func saying(stderr io.Writer) func(string) {
+	return func(what string) { fmt.Fprintf(stderr, "shakedown: %s\n", report.Clean(what)) }
+}
+
 // assemble builds the service and brings up what it depends on. The caller closes the
 // system.
 func (p plan) assemble(ctx context.Context, stderr io.Writer) (*process.System, campaign.Lab, error) {
 	source := p.file.Service.Source()
 	fmt.Fprintf(stderr, "%s: building ...\n", source)
+	p.opts.Say = saying(stderr)
 	sys, err := process.Open(ctx, p.file, p.opts)
 	if err != nil {
 		var rung *process.RungError

@@ -16,7 +16,6 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
-	"github.com/shakedown-go/shakedown/faults"
 	"github.com/shakedown-go/shakedown/fuzz/generate"
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/campaign"
@@ -58,8 +57,8 @@ type mode struct {
 func modes() []mode {
 	return []mode{
 		{"inputs", nil, false},
-		{"faults", faults.All(), true},
-		{"both", faults.All(), false},
+		{"faults", drawn(), true},
+		{"both", drawn(), false},
 	}
 }
 

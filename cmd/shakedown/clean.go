@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -25,7 +26,8 @@ func cleanCommand() *cobra.Command {
 		Long: `Clean ends the processes of runs that have died, undoes what they have done to stores, and
 removes their containers, their shared memory and their directories, of this user. It tells of
 each thing that is gone. What belongs to a run that goes on is not touched, and of containers
-whose run cannot be told no more than the names are printed.
+whose run cannot be told no more than the names are printed. A store whose settings somebody has
+changed since is left as it is, and told of. It takes two minutes at most.
 
 Exit codes: 0 all is gone, 3 something is still there, 2 usage.`,
 		Args: cobra.NoArgs,
@@ -37,10 +39,16 @@ func clean(ctx context.Context, stdout, stderr io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanTime)
 	defer cancel()
 	n := 0
-	err := process.Clean(ctx, func(what string) {
-		n++
-		fmt.Fprintf(stdout, "removed %s\n", report.Clean(what))
-	})
+	tell := func(verb string) func(string) {
+		return func(what string) {
+			n++
+			fmt.Fprintf(stdout, "%s %s\n", verb, report.Clean(what))
+		}
+	}
+	err := process.Clean(ctx, tell("removed"), tell("left"))
+	if errors.Is(ctx.Err(), context.Canceled) && err != nil {
+		err = fmt.Errorf("interrupted: %v", err) // no matter why, something is still there
+	}
 	if n == 0 && err == nil {
 		fmt.Fprintln(stdout, "nothing to clean")
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/fuzz/engine"
 	"github.com/shakedown-go/shakedown/fuzz/nemesis"
+	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/report"
 	"github.com/shakedown-go/shakedown/harness/store"
 	"github.com/shakedown-go/shakedown/targets/child"
@@ -169,8 +170,14 @@ func (f fuzzFlags) prepare(ctx context.Context, path string) (*fuzzLab, error) {
 	if l.funcs, err = l.pkg.Select(f.name); err != nil {
 		return nil, err
 	}
-	if _, err := chooseFaults(f.faults); err != nil {
+	chosen, err := chooseFaults(f.faults)
+	if err != nil {
 		return nil, err
+	}
+	for _, x := range chosen {
+		if x.Effect == harness.EffectCorrupt {
+			return nil, usagef("--faults: %s changes what a function reads, and nothing that the function says of it would be a finding; it is for: shakedown run", x.Name)
+		}
 	}
 	if l.cache, err = os.UserCacheDir(); err != nil {
 		return nil, fmt.Errorf("no directory for the cache: %w", err)
@@ -206,7 +213,7 @@ func (l *fuzzLab) describe() (*spec.File, error) {
 // open brings up what the functions depend on, builds the package as the module has it,
 // and does something with that.
 func (l *fuzzLab) open(ctx context.Context, do func() error) (err error) {
-	if l.around, err = process.Surround(ctx, l.file, process.Options{Name: l.path, Supervisor: supervisor()}); err != nil {
+	if l.around, err = process.Surround(ctx, l.file, process.Options{Name: l.path, Supervisor: supervisor(), Say: saying(l.stderr)}); err != nil {
 		return err
 	}
 	defer func() {

@@ -86,7 +86,7 @@ func (l *fuzzLab) judge(stopped bool, failure error) (gate.Verdict, []string) {
 // tally is what became of a fault, to be judged as it is in a campaign against a service.
 func (l *fuzzLab) tally(a nemesis.Aim) campaign.Tally {
 	t := l.tallies[a.String()]
-	return campaign.Tally{Injected: t.Injected, Acted: t.Acted, Failed: t.Failed, Why: t.Why, Chance: a.Fault.Chance}
+	return campaign.Tally{Injected: t.Injected, Acted: t.Acted, Failed: t.Failed, Refused: t.Refused, Why: t.Why, Chance: a.Fault.Chance}
 }
 
 // table prints what fuzzing came to.

@@ -29,6 +29,7 @@ func TestFaultsOfFunctionsAreJudgedAsThoseOfServices(t *testing.T) {
 		{true, nemesis.Tally{Injected: 3}, gate.Pass, "net/x: found nothing to act on, 3 times", nil},
 		{true, nemesis.Tally{}, gate.Inconclusive, "net/x: took effect 0 of 0 times", []string{"net/x was never tried"}},
 		{true, nemesis.Tally{Injected: 2, Failed: 2, Why: "no"}, gate.Inconclusive, "net/x: took effect 0 of 2 times, could not be injected 2 times: no", []string{"net/x could not be injected: 0 of 2: no"}},
+		{false, nemesis.Tally{Injected: 2, Failed: 2, Refused: 2, Why: "no"}, gate.Pass, "net/x: cannot be had: no", nil},
 	} {
 		var out strings.Builder
 		l := &fuzzLab{

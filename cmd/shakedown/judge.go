@@ -63,6 +63,9 @@ func judge(file string, stdout io.Writer) (found int, sure bool, err error) {
 		case v.Missing != 0:
 			doubts++
 			fmt.Fprintf(stdout, "%s: %s: not checked: the target could not show what it needs\n", file, v.Detector.Name)
+		case v.Apart:
+			doubts++
+			fmt.Fprintf(stdout, "%s: %s: not judged: bytes were changed on their way\n", file, v.Detector.Name)
 		default:
 			fmt.Fprintf(stdout, "%s: %s: %d findings, checked %d\n", file, v.Detector.Name, len(v.Findings), v.Checked)
 		}

@@ -27,7 +27,7 @@ var (
 // The bounds of what is left of a command that was killed.
 const (
 	processBound = 2 * time.Second  // for its processes, and what they listen at
-	allBound     = 10 * time.Second // for its containers, directories and shared memory, too
+	allBound     = 10 * time.Second // for its containers, directories, shared memory and control groups, too
 	leakBound    = time.Minute      // what is there then stays
 )
 
@@ -47,10 +47,12 @@ func sorts() []sort {
 	return []sort{
 		{"run", append(slices.Clone(run), "--provide", "local"), local, "seed "},
 		{"pause", append(slices.Clone(run), "--provide", "local", "--faults", "proc/pause"), local, "seed "},
+		{"confine", append(slices.Clone(run), "--provide", "local", "--faults", "proc/memory,proc/cpu"), local, "seed "},
 		{"bench", []string{"bench", shop, "--seeds", "2", "--budget", "20s", "--triage", "10s", "--provide", "local", "--modes", "both"}, local, "bug "},
 		{"up", []string{"up", shop, "--control", "127.0.0.1:0", "--provide", "local"}, local, "up, until Ctrl-C"},
 		{"fuzz", []string{"fuzz", filepath.Join("testdata", "functions", "lookup"), "--budget", "2m"}, map[string]spec.Dependency{"cache": local["cache"]}, "seed "},
 		{"docker", append(slices.Clone(run), "--provide", "docker", "--faults", "proc/,net/"), docker, "seed "},
+		{"failover", append(slices.Clone(run), "--provide", "local", "--faults", "dep/failover"), local, "seed "},
 	}
 }
 
@@ -89,6 +91,19 @@ func TestKilledLeavesNothing(t *testing.T) {
 			}
 		})
 	}
+	// Behind the others: what cleans up after a victim cleans up after all.
+	t.Run("url", func(t *testing.T) {
+		sorts()[0].need(t)
+		rng := rand.New(rand.NewPCG(seed, uint64(len(sorts()))))
+		servers := newOutside(t)
+		var sum undone
+		for n := range *kills {
+			if wrong := sum.killBoth(t, rng, servers); len(wrong) > 0 {
+				t.Errorf("-kill-seed %d, kill %d: %q", seed, n+1, wrong)
+			}
+		}
+		t.Logf("-kill-seed %d: %s", seed, sum)
+	})
 }
 
 // need skips the test where a store is missing, or fails it where SHAKEDOWN_REQUIRE names that.
@@ -116,6 +131,7 @@ type toll struct {
 	moments            map[string]int
 	running, stopped   int // processes when they were killed, and kills that met some that were stopped
 	listeners, memory  int
+	groups             int
 	quick, clean, kept int // kills after which all was as it must be
 	printed            int // findings
 	gone, all          time.Duration
@@ -138,6 +154,7 @@ func (x *toll) add(t *testing.T, v *victim) (wrong []string) {
 	x.kills++
 	x.moments[v.moment]++
 	x.running, x.listeners, x.memory, x.printed = x.running+v.running, x.listeners+len(v.listeners), x.memory+len(v.memory), x.printed+printed
+	x.groups += v.groups
 	x.gone, x.all = max(x.gone, gone), max(x.all, all)
 	for n, good := range map[*int]bool{&x.stopped: v.stopped > 0, &x.quick: gone <= processBound, &x.clean: all <= allBound, &x.kept: len(lost) == 0} {
 		if good {
@@ -148,11 +165,11 @@ func (x *toll) add(t *testing.T, v *victim) (wrong []string) {
 }
 
 func (x toll) String() string {
-	return fmt.Sprintf(`killed while %v; there were %d processes (some stopped: %d times), %d listeners, %d segments of shared memory
+	return fmt.Sprintf(`killed while %v; there were %d processes (some stopped: %d times), %d listeners, %d segments of shared memory, %d control groups
 %d of %d: no process and no listener after %s, the last after %s
-%d of %d: no container, no directory, no shared memory, no supervisor after %s, the last after %s
+%d of %d: no container, no directory, no shared memory, no control group, no supervisor after %s, the last after %s
 %d of %d: all findings that were printed (%d) are on disk, and nothing is half written`,
-		x.moments, x.running, x.stopped, x.listeners, x.memory,
+		x.moments, x.running, x.stopped, x.listeners, x.memory, x.groups,
 		x.quick, x.kills, processBound, x.gone.Round(time.Millisecond),
 		x.clean, x.kills, allBound, x.all.Round(time.Millisecond),
 		x.kept, x.kills, x.printed)

@@ -26,7 +26,11 @@ func listCommand() *cobra.Command {
 			switch {
 			case args[0] == "faults" && len(args) == 1:
 				for _, f := range faults.All() {
-					fmt.Fprintf(t, "%s\t%s\teffect: %s\n", f.Name, f.Doc, f.Effect)
+					about := "effect: " + f.Effect.String()
+					if f.Named {
+						about += "; only where it is named"
+					}
+					fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, f.Doc, about)
 					params(t, f.Params)
 				}
 			case args[0] == "detectors" && len(args) == 1:

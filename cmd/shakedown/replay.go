@@ -149,6 +149,9 @@ func unseen(rec *harness.Record, vs []detect.Result) map[string]bool {
 		if v.Missing != 0 && !v.Undeclared() {
 			out[v.Detector.Name+" was not checked: the target cannot show what it needs"] = true
 		}
+		if v.Apart {
+			out[v.Detector.Name+" did not judge: bytes were changed on their way"] = true
+		}
 		for _, reason := range v.Unsure {
 			out[v.Detector.Name+" is unsure: "+reason] = true
 		}

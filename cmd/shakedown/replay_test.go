@@ -32,6 +32,7 @@ func TestReplaySaysWhatItCouldNotSee(t *testing.T) {
 		{"an idle fault", looks(harness.Judgement{Checked: 1}), "+ net/idle link=db\na get\n", gate.Inconclusive, []string{"shown 0 of 2\n", "but in 2 of 2: a fault took no effect\n"}},
 		{"doubt", looks(harness.Judgement{Checked: 1, Unsure: []string{"dark", "dark"}}), "a get\n", gate.Inconclusive, []string{"but in 2 of 2: looks is unsure: dark\n"}},
 		{"a blind detector", &harness.Detector{Name: "looks", Needs: harness.CapProcs}, "a get\n", gate.Inconclusive, []string{"looks was not checked"}},
+		{"a detector that does not judge", &harness.Detector{Name: "looks", Data: true, Detect: looks(bug).Detect}, "+ net/harm link=db\na get\n", gate.Inconclusive, []string{"shown 0 of 2\n", "looks did not judge: bytes were changed on their way\n"}},
 		{"nothing to look at", looks(harness.Judgement{}), "a get\n", gate.Inconclusive, []string{"no detector had anything to look at"}},
 	} {
 		s := &harnesstest.Service{Handle: func(context.Context, *harnesstest.Life, harnesstest.Call) harness.Reply {
@@ -41,7 +42,14 @@ func TestReplaySaysWhatItCouldNotSee(t *testing.T) {
 		idle.Inject = func(context.Context, harness.World, harness.Args, *rand.Rand) (harness.Injection, error) {
 			return harness.Injection{Heal: func(context.Context) error { return nil }, Acted: func() int64 { return 0 }}, nil
 		}
-		lab := campaign.Lab{Target: s.Target(), Detectors: []*harness.Detector{tt.d}, Runner: runner.Options{Fault: func(string) *harness.Fault { return &idle }}}
+		harm := *harnesstest.Break
+		harm.Name, harm.Effect = "net/harm", harness.EffectCorrupt
+		lab := campaign.Lab{Target: s.Target(), Detectors: []*harness.Detector{tt.d}, Runner: runner.Options{Fault: func(name string) *harness.Fault {
+			if name == harm.Name {
+				return &harm
+			}
+			return &idle
+		}}}
 		c, err := harness.ParseCase([]byte("target test\n" + tt.steps))
 		if err != nil {
 			t.Fatal(err)

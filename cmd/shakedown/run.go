@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,11 +152,12 @@ func (f runFlags) options() (campaign.Options, error) {
 	return o, nil
 }
 
-// chooseFaults returns the faults that a list of names and prefixes names.
+// chooseFaults returns the faults that a list of names and prefixes names. What is injected only
+// where it is asked for by its name, all and prefixes leave out.
 func chooseFaults(list string) ([]*harness.Fault, error) {
 	switch list {
 	case "all":
-		return faults.All(), nil
+		return drawn(), nil
 	case "none":
 		return nil, nil
 	}
@@ -163,7 +165,7 @@ func chooseFaults(list string) ([]*harness.Fault, error) {
 	for _, want := range strings.Split(list, ",") {
 		n := len(out)
 		for _, f := range faults.All() {
-			if f.Name == want || strings.HasSuffix(want, "/") && strings.HasPrefix(f.Name, want) {
+			if f.Name == want || !f.Named && strings.HasSuffix(want, "/") && strings.HasPrefix(f.Name, want) {
 				out = append(out, f)
 			}
 		}
@@ -172,6 +174,11 @@ func chooseFaults(list string) ([]*harness.Fault, error) {
 		}
 	}
 	return out, nil
+}
+
+// drawn returns the faults that are injected where none is asked for by its name.
+func drawn() []*harness.Fault {
+	return slices.DeleteFunc(faults.All(), func(f *harness.Fault) bool { return f.Named })
 }
 
 // printer prints bugs as they are seen and proven. It is a harness.Sink.

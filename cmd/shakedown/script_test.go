@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/container"
 	"github.com/shakedown-go/shakedown/targets/providers"
 	"github.com/shakedown-go/shakedown/targets/spec"
@@ -43,7 +46,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	docker := haveDocker(t)
+	docker, groups := haveDocker(t), haveGroups(t)
 	goenv := strings.Split(string(gocache), "\n")
 	testscript.Run(t, testscript.Params{
 		Dir:           filepath.Join("..", "..", "testdata", "script"),
@@ -55,6 +58,8 @@ func TestScripts(t *testing.T) {
 				return !signal.Ignored(syscall.SIGHUP), nil
 			case "docker":
 				return docker, nil
+			case "cgroups":
+				return groups, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
@@ -165,6 +170,30 @@ func haveDocker(t *testing.T) bool {
 		t.Logf("without containers: %v", err)
 	}
 	return err == nil
+}
+
+// haveGroups reports whether this user may make control groups, which SHAKEDOWN_REQUIRE can
+// demand as cgroups.
+func haveGroups(t *testing.T) bool {
+	c, err := child.Start(child.Options{Path: "sleep", Args: []string{"600"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, none := c.Confine(t.Context(), harness.Quota{Memory: 1 << 30})
+	if none == nil {
+		err = in.Heal(t.Context())
+	}
+	_, killed := c.Kill(t.Context())
+	if err := errors.Join(err, killed); err != nil {
+		t.Fatal(err)
+	}
+	if none != nil && slices.Contains(strings.Split(os.Getenv("SHAKEDOWN_REQUIRE"), ","), "cgroups") {
+		t.Fatal(none)
+	}
+	if none != nil {
+		t.Logf("without control groups: %v", none)
+	}
+	return none == nil
 }
 
 // uncontained wants that no container is there which the script's commands have made.

@@ -18,6 +18,7 @@ import (
 	"github.com/shakedown-go/shakedown/fuzz/engine"
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/store"
+	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/container"
 )
 
@@ -30,8 +31,10 @@ type victim struct {
 	killed    time.Time
 	listeners []string // inodes of its tree's listening sockets
 	memory    []string // ids of its tree's shared memory
+	harness   string   // its identity; "" where it had not said it yet
 	running   int      // processes, and
 	stopped   int      // those that were stopped
+	groups    int      // control groups
 }
 
 // member is a process of a victim's.
@@ -87,6 +90,13 @@ func (v *victim) look() {
 			}
 		}
 	}
+	dirs, _ := filepath.Glob(filepath.Join(v.home, "shakedown-*"))
+	for _, dir := range dirs {
+		if parts := strings.Split(filepath.Base(dir), "-"); len(parts) == 4 {
+			v.harness = parts[1] + "-" + parts[2]
+		}
+	}
+	v.groups = len(child.Groups(v.harness))
 	for id, creator := range memory() {
 		if slices.Contains(pids, creator) {
 			v.memory = append(v.memory, id)
@@ -147,7 +157,7 @@ func (v *victim) await(t *testing.T) (left []string, processes, all time.Duratio
 			left = append(left, "its supervisor")
 		}
 		dirs, _ := filepath.Glob(filepath.Join(v.home, "shakedown-*"))
-		left = append(left, dirs...)
+		left = append(append(left, dirs...), child.Groups(v.harness)...)
 		for _, id := range v.memory {
 			if _, there := memory()[id]; there {
 				left = append(left, "shared memory "+id)

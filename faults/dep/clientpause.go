@@ -46,11 +46,11 @@ func clientPause(ctx context.Context, w harness.World, args harness.Args, _ *ran
 		Read: [][]string{{"DEL", "shakedown-there-is-no-such-key"}}, // a write that changes nothing
 		Undo: [][]string{{"CLIENT", "UNPAUSE"}},
 	}
+	l, err := w.Link(args.Text("store"))
+	if err != nil {
+		return harness.Injection{}, err
+	}
 	if args.Text("mode") == "all" {
-		l, err := w.Link(args.Text("store"))
-		if err != nil {
-			return harness.Injection{}, err
-		}
 		return pauseAll(ctx, s, l, c, args.Duration("span"))
 	}
 	c.Do = [][]string{{"CLIENT", "PAUSE", strconv.FormatInt(args.Duration(harness.TTL.Name).Milliseconds(), 10), "WRITE"}}
@@ -59,6 +59,7 @@ func clientPause(ctx context.Context, w harness.World, args harness.Args, _ *ran
 		return harness.Injection{}, err
 	}
 	held := map[string]bool{} // until they give up, or the heal
+	had := conns(l)
 	m, err := newMeter(ctx, func(ctx context.Context) (int64, error) {
 		ids, err := waiting(ctx, s)
 		for _, id := range ids {
@@ -66,7 +67,7 @@ func clientPause(ctx context.Context, w harness.World, args harness.Args, _ *ran
 				held[id] = true
 			}
 		}
-		return int64(len(held)), err
+		return min(int64(len(held)), had()), err // the others are not the target's
 	})
 	if err != nil {
 		return harness.Injection{}, err
@@ -103,22 +104,17 @@ func pauseAll(ctx context.Context, s harness.Store, l harness.Link, c harness.Ch
 // waits are the commands that wait by themselves, though they write nothing.
 var waits = []string{"xread", "wait", "waitaof"}
 
-// waiting returns the ids of the clients that wait for the reply to a command which is not
-// known to wait by itself.
+// waiting returns the ids of the clients, but for the harness's own, that wait for the reply to
+// a command which is not known to wait by itself.
 func waiting(ctx context.Context, s harness.Store) ([]string, error) {
-	got, err := s.Do(ctx, "CLIENT", "LIST")
+	all, err := clients(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	var ids []string
-	for line := range strings.Lines(strings.Join(got, "\n")) {
-		client := map[string]string{}
-		for _, field := range strings.Fields(line) {
-			k, v, _ := strings.Cut(field, "=")
-			client[k] = v
-		}
-		if strings.Contains(client["flags"], "b") && !slices.Contains(waits, client["cmd"]) {
-			ids = append(ids, client["id"])
+	for _, c := range all {
+		if strings.Contains(c["flags"], "b") && !slices.Contains(waits, c["cmd"]) {
+			ids = append(ids, c["id"])
 		}
 	}
 	return ids, nil

@@ -55,6 +55,7 @@ func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.
 		Read: [][]string{{"SELECT datconnlimit" + thisDatabase}},
 		Do:   [][]string{{set[0]}},
 		Undo: [][]string{{set[1]}},
+		Set:  []string{"0"},
 	})
 	if err != nil {
 		return harness.Injection{}, err
@@ -68,12 +69,17 @@ func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.
 	}
 	var ended int64
 	if args.Text("existing") == "true" {
-		if ended, err = terminate(ctx, s); err != nil {
+		if ended, err = terminate(ctx, s, l); err != nil {
 			return fail(err)
 		}
 	}
 	return within(args, harness.Injection{
-		Heal:  m.closing(heal),
+		Heal: func(ctx context.Context) error {
+			m.acted()
+			err := heal(ctx)
+			m.close() // only now: what was refused last may not have been counted before
+			return err
+		},
 		Acted: func() int64 { return ended + m.acted() },
 		Unit:  unit,
 	}, nil)
@@ -81,15 +87,31 @@ func connLimit(ctx context.Context, w harness.World, args harness.Args, _ *rand.
 
 const thisDatabase = " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
 
-// refused counts what comes to the link from now on and becomes no session.
+// refused counts the sessions that are refused from now on: those that the server says have ended
+// by a fatal error, which a refusal is, but no more than came to the link and are no session. A
+// short one that was served is none of them. Servers before version 14 do not say it: of those
+// nothing is counted.
 func refused(ctx context.Context, s harness.Store, l harness.Link) (*meter, error) {
-	since, err := one(ctx, s, "SELECT pg_catalog.clock_timestamp()")
+	const fatal = "SELECT sessions_fatal FROM pg_catalog.pg_stat_database WHERE datname = pg_catalog.current_database()"
+	since, err := s.Do(ctx, "SELECT pg_catalog.clock_timestamp(), pg_catalog.current_setting('server_version_num')::int >= 140000")
+	switch {
+	case err != nil:
+		return nil, err
+	case len(since) != 2 || since[1] != "t":
+		return newMeter(ctx, func(context.Context) (int64, error) { return 0, nil })
+	}
+	before, err := number(ctx, s, fatal)
 	if err != nil {
 		return nil, err
 	}
+	conns := l.Stats().Conns
 	return newMeter(ctx, func(ctx context.Context) (int64, error) {
-		came := l.Stats().Conns
-		taken, err := number(ctx, s, "SELECT count(*)"+sessions+" AND backend_start > $1::timestamptz", since)
-		return came - taken, err
+		came := l.Stats().Conns - conns
+		taken, err := number(ctx, s, "SELECT count(*)"+sessions+" AND backend_start > $1::timestamptz", since[0])
+		if err != nil {
+			return 0, err
+		}
+		now, err := number(ctx, s, fatal)
+		return min(now-before, came-taken), err
 	})
 }

@@ -19,7 +19,7 @@ var Crash = &harness.Fault{
 	Name:    "dep/crash",
 	Doc:     "a postgres that crashes and recovers, once; the heal waits until it serves again",
 	Needs:   harness.CapStores,
-	Effect:  harness.EffectMaybe,
+	Effect:  harness.EffectUndone,
 	Variant: true,
 	Params:  []harness.Param{on(postgres)},
 	Heals:   over,

@@ -106,6 +106,13 @@ func (m *meter) closing(heal func(context.Context) error) func(context.Context) 
 	}
 }
 
+// conns returns what counts the connections that the target has had on a link: those that are
+// open now, and those that come. At the server others may have some, too.
+func conns(l harness.Link) func() int64 {
+	was := l.Stats()
+	return func() int64 { return was.Open + l.Stats().Conns - was.Conns }
+}
+
 // within gives what is in force the time to live that args say.
 func within(args harness.Args, in harness.Injection, err error) (harness.Injection, error) {
 	if err != nil {

@@ -57,10 +57,16 @@ func dependency(engine, provide string) spec.Dependency {
 
 func newBenchOn(t *testing.T, dep spec.Dependency) *bench {
 	t.Helper()
+	return newBenchBehind(t, "native", dep)
+}
+
+// newBenchBehind is newBenchOn with a link of an engine.
+func newBenchBehind(t *testing.T, links string, dep spec.Dependency) *bench {
+	t.Helper()
 	if dep.Provide != "url" {
 		need(t, dep.Engine, dep.Provide)
 	}
-	w, err := process.Surround(t.Context(), &spec.File{Dependencies: map[string]spec.Dependency{"dep": dep}}, process.Options{})
+	w, err := process.Surround(t.Context(), &spec.File{Dependencies: map[string]spec.Dependency{"dep": dep}}, process.Options{Engine: links})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +300,7 @@ type seen struct {
 	IdleAfter              string // one that was there and did nothing
 	New, NewRead, NewAfter string // one made meanwhile
 	Fresh                  string // one made after the heal
-	Executed, Late         int    // of the writes, during the fault and only at its heal
+	Executed, Late, Lost   int    // of the writes, during the fault, only at its heal, and undone by then
 	Acted                  int64
 	Unit                   string
 }
@@ -330,6 +336,15 @@ func (b *bench) play(f *harness.Fault, args harness.Args) (s seen) {
 	}
 	if s.Executed = b.executed() - before; late {
 		s.Executed, s.Late = 0, s.Executed
+	}
+	acknowledged := 0
+	for _, was := range []string{s.Old, s.New} {
+		if was == fine {
+			acknowledged++
+		}
+	}
+	if s.Lost = max(acknowledged-s.Executed, 0); s.Lost > 0 {
+		s.Executed = acknowledged
 	}
 	s.OldAfter, s.IdleAfter = next(old, s.OldRead, true), idle.ask(true)
 	if fresh != nil {
@@ -380,6 +395,9 @@ func (b *bench) check(tt test) {
 		if now := b.settings(); now != settings {
 			b.t.Errorf("%s: settings were\n%s\nand are\n%s", tt, settings, now)
 		}
+		if f.Effect != harness.EffectUndone && got.Lost > 0 {
+			b.t.Errorf("%s: its effect is declared as %s, but %d were acknowledged and undone", tt, f.Effect, got.Lost)
+		}
 		if f.Effect == harness.EffectNotExecuted && got.Executed+got.Late > 0 {
 			b.t.Errorf("%s: its effect is declared as %s, but %d were executed", tt, f.Effect, got.Executed+got.Late)
 		}
@@ -401,6 +419,12 @@ var tests = []test{
 	{"dep/client_pause", "redis", []string{"mode", "all", "span", "2s"}, seen{
 		Old: silent, OldRead: silent, OldAfter: fine, IdleAfter: fine, New: silent, NewRead: silent, NewAfter: fine, Fresh: fine,
 		Late: 2, Acted: 16, Unit: "bytes held"}},
+	{"dep/failover", "redis", nil, seen{
+		Old: closed, OldRead: closed, OldAfter: closed, IdleAfter: closed, New: fine, NewRead: fine, NewAfter: fine, Fresh: fine,
+		Executed: 1, Acted: 2, Unit: "connections reset"}},
+	{"dep/failover", "redis", []string{"lag", "2s"}, seen{
+		Old: fine, OldRead: fine, OldAfter: closed, IdleAfter: closed, New: fine, NewRead: fine, NewAfter: closed, Fresh: fine,
+		Executed: 2, Lost: 2, Acted: 65, Unit: "bytes of replication lost"}},
 	{"dep/masterdown", "redis", nil, seen{
 		Old: "READONLY", OldRead: "MASTERDOWN", OldAfter: fine, IdleAfter: fine, New: "READONLY", NewRead: "MASTERDOWN", NewAfter: fine, Fresh: fine,
 		Acted: 4, Unit: "commands refused with MASTERDOWN or READONLY"}},
@@ -483,9 +507,9 @@ func TestTable(t *testing.T) {
 // else.
 func TestElsewhere(t *testing.T) {
 	t.Parallel()
-	play := func(t *testing.T, b *bench, without string) {
+	play := func(t *testing.T, b *bench, without ...string) {
 		for _, tt := range tests {
-			if tt.engine == b.engine && tt.fault != without {
+			if tt.engine == b.engine && !slices.Contains(without, tt.fault) {
 				b.check(tt)
 			}
 		}
@@ -493,15 +517,21 @@ func TestElsewhere(t *testing.T) {
 	for _, engine := range []string{"redis", "postgres"} {
 		t.Run(engine+" docker", func(t *testing.T) {
 			t.Parallel()
-			play(t, newBenchOn(t, dependency(engine, "docker")), "")
+			play(t, newBenchOn(t, dependency(engine, "docker")))
 		})
 		t.Run(engine+" url", func(t *testing.T) {
 			t.Parallel()
 			host := newBench(t, engine)
-			url := map[string]string{"redis": "redis://%s/0", "postgres": "postgres://postgres@%s/shop?sslmode=disable"}[engine]
-			play(t, newBenchOn(t, spec.Dependency{Engine: engine, Provide: "url", URL: fmt.Sprintf(url, host.world.Addr("dep"))}), "dep/crash") // nobody's process is killed there
+			play(t, host.outlived(), "dep/crash", "dep/failover") // nobody's process is killed there
 		})
 	}
+}
+
+// outlived is a bench whose server is that of another one: at a URL.
+func (b *bench) outlived() *bench {
+	b.t.Helper()
+	url := map[string]string{"redis": "redis://%s/0", "postgres": "postgres://postgres@%s/shop?sslmode=disable"}[b.engine]
+	return newBenchOn(b.t, spec.Dependency{Engine: b.engine, Provide: "url", URL: fmt.Sprintf(url, b.world.Addr("dep"))})
 }
 
 // pairs joins the keys and values of arguments.
@@ -518,11 +548,21 @@ func (s seen) line(name string) string {
 	if s.Late > 0 {
 		executed += fmt.Sprintf(", %d at the heal", s.Late)
 	}
+	if s.Lost > 0 {
+		executed += fmt.Sprintf(", %d of these undone", s.Lost)
+	}
 	idle := "open; goes on"
 	if s.IdleAfter != fine {
 		idle = cell(s.IdleAfter, closed)
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", name, cell(s.Old, s.OldRead), idle, cell(s.New, s.NewRead), executed, s.Unit)
+	busy, fresh := cell(s.Old, s.OldRead), cell(s.New, s.NewRead)
+	if s.OldRead == fine && s.OldAfter == closed {
+		busy = "reply; closed at the heal"
+	}
+	if s.NewRead == fine && s.NewAfter == closed {
+		fresh = "reply; closed at the heal"
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", name, busy, idle, fresh, executed, s.Unit)
 }
 
 // cell says what a client saw of a connection.
@@ -559,7 +599,7 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 			b.fill()
 			writer := b.open()
 			writer.ask(true)
-			before, settings, data := b.connections(), b.settings(), b.data()
+			settings, data := b.settings(), b.data()
 			var acted int64
 			for range cycles {
 				inj := b.inject(f, args)
@@ -581,9 +621,11 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 				if tt.want.Old == silent {
 					got = <-write
 				}
-				if acted += inj.Acted(); got == closed || got == "57P01" {
+				// A crash may have let one more write through before it ended the connection.
+				if acted += inj.Acted(); got == closed || got == "57P01" || tt.want.OldAfter == closed {
 					writer.close()
 					writer = b.open()
+					writer.ask(false) // or the server may not have it yet when the next fault comes
 				}
 			}
 			if acted < cycles {
@@ -598,9 +640,10 @@ func TestCyclesLeaveNothingBehind(t *testing.T) {
 			if got := b.data(); got != data {
 				t.Errorf("data were\n%s\nand are\n%s", data, got)
 			}
-			for late := time.Now().Add(soon); b.connections() != before; time.Sleep(10 * time.Millisecond) {
+			// The writer's, and the one that asks: a session that has ended is there for a moment.
+			for late := time.Now().Add(soon); b.connections() != 2; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(late) {
-					t.Fatalf("%d connections were there, and are %d", before, b.connections())
+					t.Fatalf("there are %d connections, want 2", b.connections())
 				}
 			}
 		})
@@ -670,6 +713,138 @@ func TestWithoutTrafficNothingIsClaimed(t *testing.T) {
 	}
 }
 
+// What others have at a server meets a fault, and proves nothing of the target.
+func TestWhatOthersMeetIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"redis", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			others := newBench(t, engine)
+			b := others.outlived()
+			for _, tt := range tests {
+				if tt.engine != engine || tt.fault == "dep/crash" || tt.fault == "dep/failover" { // nobody's server is ended there
+					continue
+				}
+				old := others.open()
+				old.ask(true)
+				f := faults.ByName(tt.fault)
+				inj := b.inject(f, b.args(f, tt.args...))
+				met := old.ask(true)
+				fresh, not := others.dial()
+				if not == "" {
+					fresh.ask(true)
+				}
+				b.heal(inj)
+				if n := inj.Acted(); n != 0 || met != tt.want.Old {
+					t.Errorf("%s: acted on %d %s, and others meet %q", tt, n, inj.Unit, met)
+				}
+				if met == silent {
+					old.late()
+				}
+				for _, c := range others.opened {
+					c.close()
+				}
+				for late := time.Now().Add(soon); b.connections() > 1; time.Sleep(10 * time.Millisecond) {
+					if time.Now().After(late) {
+						t.Fatalf("%d connections are left", b.connections())
+					}
+				}
+			}
+		})
+	}
+	t.Run("beside the target", func(t *testing.T) {
+		t.Parallel()
+		for _, name := range []string{"dep/client_kill", "dep/terminate"} {
+			f := faults.ByName(name)
+			others := newBench(t, f.Params[0].Engine)
+			b := others.outlived()
+			others.open().ask(true)
+			b.open().ask(true)
+			inj := b.inject(f, b.args(f))
+			if n := inj.Acted(); n != 1 {
+				t.Errorf("%s: acted on %d %s, want 1", name, n, inj.Unit)
+			}
+			b.heal(inj)
+		}
+	})
+}
+
+// waits waits until the server lists clients in whose lines all words are.
+func (b *bench) waits(words ...string) {
+	b.t.Helper()
+	for late := time.Now().Add(soon); ; time.Sleep(time.Millisecond) {
+		for line := range strings.Lines(b.do("CLIENT", "LIST")[0]) {
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+				return
+			}
+		}
+		if time.Now().After(late) {
+			b.t.Fatalf("no client has %q", words)
+		}
+	}
+}
+
+// What the harness itself asks of a server while a fault is in force is no proof.
+func TestWhatTheHarnessMeetsIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	for fault, command := range map[string][]string{"dep/client_kill": {"BLPOP", "none", "0"}, "dep/client_pause": {"INCR", "n"}} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, "redis")
+			idle := b.open() // there is a target, and nothing of it is met
+			idle.ask(false)
+			f := faults.ByName(fault)
+			asked := make(chan error, 1)
+			ask := func() {
+				go func() {
+					_, err := b.store.Do(t.Context(), command...)
+					asked <- err
+				}()
+				b.waits("cmd="+strings.ToLower(command[0]), "flags=b", "name=shakedown")
+			}
+			want := int64(0)
+			if fault == "dep/client_kill" {
+				ask()
+				want = 1 // the idle one
+			}
+			inj := b.inject(f, b.args(f))
+			if fault != "dep/client_kill" {
+				ask()
+			}
+			during := inj.Acted()
+			b.heal(inj)
+			if n := inj.Acted(); n != want || during != want {
+				t.Errorf("acted on %d %s, and then on %d, want %d", during, inj.Unit, n, want)
+			}
+			<-asked
+		})
+	}
+}
+
+// No limit binds a superuser. Its sessions that come and go are neither refused nor ended.
+func TestShortSessionsOfASuperuserAreNotRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "postgres")
+	b.do("ALTER ROLE shop SUPERUSER")
+	f := faults.ByName("dep/conn_limit")
+	for _, existing := range []string{"true", "false"} {
+		inj := b.inject(f, b.args(f, "existing", existing))
+		for range 3 {
+			c := b.open()
+			if got := c.ask(true); got != fine {
+				t.Errorf("a superuser's session: %s", got)
+			}
+			c.close()
+		}
+		during := inj.Acted()
+		b.heal(inj)
+		if n := inj.Acted(); n != 0 || during != 0 {
+			t.Errorf("existing=%s: acted on %d %s, and then on %d", existing, during, inj.Unit, n)
+		}
+		b.hangUp()
+	}
+}
+
 func TestClientThatGivesUpWasHeld(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "redis")
@@ -718,11 +893,11 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, "redis")
-		for _, pair := range [][2]string{{"dep/oom", "dep/oom"}, {"dep/readonly", "dep/masterdown"}} {
+		for _, pair := range [][2]string{{"dep/oom", "dep/oom"}, {"dep/readonly", "dep/masterdown"}, {"dep/oom", "dep/failover"}, {"dep/failover", "dep/oom"}, {"dep/failover", "dep/failover"}} {
 			f := faults.ByName(pair[0])
 			inj := b.inject(f, b.args(f))
 			want := "another fault is in force"
-			if pair[0] != pair[1] {
+			if pair[0] == "dep/readonly" {
 				want = "is a replica"
 			}
 			inject(t, b, pair[1], want)
@@ -731,6 +906,7 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 		before := b.settings()
 		b.do("REPLICAOF", "127.0.0.1", "1")
 		inject(t, b, "dep/readonly", "is a replica")
+		inject(t, b, "dep/failover", "is a replica")
 		b.do("REPLICAOF", "NO", "ONE")
 		if got := b.settings(); got != before {
 			t.Errorf("settings were\n%s\nand are\n%s", before, got)
@@ -743,7 +919,7 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 		inject(t, b, "dep/read_only", "read only as it is")
 		b.do("ALTER DATABASE shop SET default_transaction_read_only = off")
 		before := b.settings()
-		inject(t, b, "dep/read_only", "has reached no new session")
+		inject(t, b, "dep/read_only", "do not take")
 		b.do("ALTER ROLE shop SUPERUSER") // whom no limit binds
 		c, f := b.open(), faults.ByName("dep/conn_limit")
 		inj := b.inject(f, b.args(f))
@@ -755,6 +931,12 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 		if got := b.settings(); got != before {
 			t.Errorf("settings were\n%s\nand are\n%s", before, got)
 		}
+	})
+	t.Run("url", func(t *testing.T) {
+		t.Parallel()
+		host := newBench(t, "redis")
+		b := newBenchOn(t, spec.Dependency{Engine: "redis", Provide: "url", URL: "redis://" + host.world.Addr("dep")})
+		inject(t, b, "dep/failover", "provide: local or docker: it cannot be had here")
 	})
 	t.Run("url without rights", func(t *testing.T) {
 		t.Parallel()
@@ -807,7 +989,9 @@ func (b *bench) settings() string {
 	if b.engine == "redis" {
 		out := b.do("ROLE")[:1]
 		for pair := range slices.Chunk(b.do("CONFIG", "GET", "*"), 2) {
-			out = append(out, strings.Join(pair, " "))
+			if pair[0] != "port" && pair[0] != "dir" { // a replica's own
+				out = append(out, strings.Join(pair, " "))
+			}
 		}
 		slices.Sort(out) // in another order after each start
 		return strings.Join(out, "\n")

@@ -12,7 +12,7 @@ import (
 var MasterDown = &harness.Fault{
 	Name:    "dep/masterdown",
 	Doc:     "a redis whose master is gone: it refuses reads (-MASTERDOWN) and writes",
-	Needs:   harness.CapStores,
+	Needs:   harness.CapStores | harness.CapLinks,
 	Effect:  harness.EffectNotExecuted,
 	Variant: true,
 	Params:  []harness.Param{on(redis), harness.TTL},

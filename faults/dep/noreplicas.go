@@ -11,7 +11,7 @@ import (
 var NoReplicas = &harness.Fault{
 	Name:    "dep/noreplicas",
 	Doc:     "a redis that misses its replicas: it refuses writes (-NOREPLICAS)",
-	Needs:   harness.CapStores,
+	Needs:   harness.CapStores | harness.CapLinks,
 	Effect:  harness.EffectNotExecuted,
 	Variant: true,
 	Params:  []harness.Param{on(redis), harness.TTL},

@@ -12,7 +12,7 @@ import (
 var OOM = &harness.Fault{
 	Name:   "dep/oom",
 	Doc:    "a redis that is full: it refuses what takes memory (-OOM)",
-	Needs:  harness.CapStores,
+	Needs:  harness.CapStores | harness.CapLinks,
 	Effect: harness.EffectNotExecuted,
 	Params: []harness.Param{on(redis), harness.TTL},
 	Heals:  "its limit is set back",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/shakedown-go/shakedown/harness"
 )
@@ -37,9 +36,12 @@ func number(ctx context.Context, s harness.Store, statement ...string) (int64, e
 	return count(got)
 }
 
-// terminate ends the sessions of others, and returns how many these are.
-func terminate(ctx context.Context, s harness.Store) (int64, error) {
-	return number(ctx, s, "SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid))"+sessions)
+// terminate ends the sessions of others, and returns how many these are, but no more than the
+// target had connections: the others are not the target's.
+func terminate(ctx context.Context, s harness.Store, l harness.Link) (int64, error) {
+	open := l.Stats().Open
+	n, err := number(ctx, s, "SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid))"+sessions)
+	return min(n, open), err
 }
 
 // needSuperuser returns an error where the harness is no superuser.
@@ -49,30 +51,4 @@ func needSuperuser(ctx context.Context, s harness.Store) error {
 		err = errors.New("the user of the url must be a superuser for this")
 	}
 	return err
-}
-
-// waitTime is how long a Postgres may take to do what it was told.
-const waitTime = 5 * time.Second
-
-// until asks for a value until it is the wanted one.
-func until(ctx context.Context, s harness.Store, want, statement string) error {
-	ctx, cancel := context.WithTimeout(ctx, waitTime)
-	defer cancel()
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for {
-		got, err := one(ctx, s, statement)
-		if err == nil && got == want {
-			return nil
-		}
-		select {
-		case <-again.C:
-			continue
-		case <-ctx.Done():
-		}
-		if err == nil {
-			err = fmt.Errorf("it is %q, not %q", got, want)
-		}
-		return err
-	}
 }

@@ -13,7 +13,7 @@ import (
 var ReadOnly = &harness.Fault{
 	Name:    "dep/readonly",
 	Doc:     "a redis that is a replica: it refuses writes (-READONLY)",
-	Needs:   harness.CapStores,
+	Needs:   harness.CapStores | harness.CapLinks,
 	Effect:  harness.EffectNotExecuted,
 	Variant: true,
 	Params:  []harness.Param{on(redis), harness.TTL},

@@ -9,11 +9,12 @@ import (
 
 // Terminate ends every session of a database once, as an administrator or a failover does,
 // but for the harness's own. A statement under way is rolled back, and a COMMIT may have
-// been carried out though nobody is told. New sessions are served.
+// been carried out though nobody is told. New sessions are served. What others than the target
+// have there is ended, too, and not counted.
 var Terminate = &harness.Fault{
 	Name:    "dep/terminate",
 	Doc:     "a postgres ends the sessions of its clients (57P01), once",
-	Needs:   harness.CapStores,
+	Needs:   harness.CapStores | harness.CapLinks,
 	Effect:  harness.EffectMaybe,
 	Variant: true,
 	Params:  []harness.Param{on(postgres)},
@@ -27,6 +28,10 @@ func terminateAll(ctx context.Context, w harness.World, args harness.Args, _ *ra
 	if err != nil {
 		return harness.Injection{}, err
 	}
-	n, err := terminate(ctx, s)
+	l, err := w.Link(args.Text("store"))
+	if err != nil {
+		return harness.Injection{}, err
+	}
+	n, err := terminate(ctx, s, l)
 	return harness.Injection{Heal: done, Acted: func() int64 { return n }, Unit: "sessions"}, err
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -194,14 +195,21 @@ const (
 	Reset    Outcome = "reset"              // no reply, and a reset
 	Closed   Outcome = "closed"             // no reply, and an orderly end
 	Silent   Outcome = "silence"            // nothing until the client lost patience
-	Finished Outcome = "reply, closed"      // where the server closes the connection
+	Finished Outcome = "reply, closed"      // where the server closes the connection, or the fault does
+	Broken   Outcome = "reply, reset"       // where the fault resets it
 	Lingers  Outcome = "reply, not closed"  // ... and the client does not see that
+)
+
+// What is seen of connects, and of what comes.
+const (
+	Unanswered Outcome = "no connect"    // until the client lost patience
+	Altered    Outcome = "corrupt reply" // of the right length, and no count
 )
 
 // Life is what became of a connection.
 type Life struct {
 	During Outcome // of its request while the fault was in force, or of the idle connection
-	After  Outcome // of that request if it was still open, and then of one more
+	After  Outcome // of that request or connect if it was still open, and then of one more request
 }
 
 // Report is what a fault did.
@@ -244,7 +252,7 @@ func (b *Bench) play(f *harness.Fault, args harness.Args, request func(*Conn) Ou
 
 	inj := b.Inject(f, args)
 	r.Idle, r.Unit = inj.Acted(), inj.Unit
-	fresh := b.Dial()
+	fresh := b.connect()
 	var all sync.WaitGroup
 	all.Go(func() {
 		old.watch()
@@ -252,9 +260,14 @@ func (b *Bench) play(f *harness.Fault, args harness.Args, request func(*Conn) Ou
 		r.Old.During = request(old)
 		r.Took = time.Since(start)
 	})
-	all.Go(func() { r.New.During = request(fresh) })
+	all.Go(func() {
+		if r.New.During = Unanswered; fresh.connected(patience) {
+			r.New.During = request(fresh)
+		}
+	})
 	all.Go(func() { r.Unused.During = unused.reply(patience) })
 	all.Wait()
+	r.Old.During, r.New.During = old.still(r.Old.During), fresh.still(r.New.During)
 	r.Executed = b.executed.Load() - before
 
 	b.Heal(inj)
@@ -274,8 +287,11 @@ func (r Report) Effect() harness.Effect {
 	var answered int64
 	for _, l := range []Life{r.Old, r.New} {
 		switch {
-		case l.During == Replied, l.During == Finished, l.During == Lingers, l.During == Silent && l.After == Replied:
+		case l.During == Replied, l.During == Finished, l.During == Broken, l.During == Lingers, l.During == Silent && l.After == Replied:
 			answered++
+		}
+		if l.During == Altered {
+			return harness.EffectCorrupt
 		}
 	}
 	switch executed := r.Executed + r.Late; {
@@ -291,20 +307,51 @@ func (r Report) Effect() harness.Effect {
 
 // Conn is a client's connection through the link.
 type Conn struct {
-	c   net.Conn
-	err error // why there is none
+	there chan struct{} // closed when the connect has come to something
+	c     net.Conn
+	err   error // why there is none
 }
 
 // Dial connects to the link. A connection that is refused fails at its first request.
 func (b *Bench) Dial() *Conn {
-	c, err := net.DialTimeout("tcp", b.Link.Addr(), soon)
-	conn := &Conn{c, err}
-	b.t.Cleanup(conn.Close)
-	return conn
+	c := b.connect()
+	<-c.there
+	return c
+}
+
+// connect begins to connect to the link, which fails soon where nobody answers.
+func (b *Bench) connect() *Conn {
+	c := &Conn{there: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	go func() {
+		defer close(c.there)
+		var d net.Dialer
+		c.c, c.err = d.DialContext(ctx, "tcp", b.Link.Addr())
+	}()
+	b.t.Cleanup(func() {
+		cancel()
+		c.Close()
+	})
+	return c
+}
+
+// connected reports whether the connect comes to something within a time.
+func (c *Conn) connected(wait time.Duration) bool {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-c.there:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // Request sends a request and waits for the reply.
 func (c *Conn) Request() Outcome {
+	if !c.connected(patience) {
+		return Unanswered
+	}
 	c.Send()
 	return c.reply(patience)
 }
@@ -343,6 +390,17 @@ func (c *Conn) watch() {
 	}
 }
 
+// still looks whether a connection that got a reply has been ended since.
+func (c *Conn) still(so Outcome) Outcome {
+	if so != Replied {
+		return so
+	}
+	if got := c.finish(patience / 8); got != Lingers {
+		return got
+	}
+	return so
+}
+
 // finish waits for the end of a connection behind its reply.
 func (c *Conn) finish(wait time.Duration) Outcome {
 	switch got := c.reply(wait); got {
@@ -350,6 +408,8 @@ func (c *Conn) finish(wait time.Duration) Outcome {
 		return Lingers
 	case Closed:
 		return Finished
+	case Reset:
+		return Broken
 	default:
 		return got
 	}
@@ -364,7 +424,7 @@ func (c *Conn) send(request string) {
 
 // Close closes the connection.
 func (c *Conn) Close() {
-	if c.c != nil {
+	if <-c.there; c.c != nil {
 		c.c.Close()
 	}
 }
@@ -372,19 +432,23 @@ func (c *Conn) Close() {
 // reply waits for a reply.
 func (c *Conn) reply(wait time.Duration) Outcome {
 	n := 0
+	var line [9]byte
 	if c.err == nil {
 		c.c.SetDeadline(time.Now().Add(wait))
-		var line [9]byte
 		n, c.err = io.ReadFull(c.c, line[:])
 	}
 	var late net.Error
 	switch {
+	case c.err == nil && !count(line):
+		return Altered
 	case c.err == nil:
 		return Replied
 	case n > 0 && errors.Is(c.err, io.ErrUnexpectedEOF):
 		return TornEnd
 	case n > 0:
 		return Torn
+	case c.c == nil && errors.As(c.err, &late) && late.Timeout():
+		return Unanswered
 	case errors.As(c.err, &late) && late.Timeout():
 		c.err = nil // it may still come
 		return Silent
@@ -399,6 +463,10 @@ func (c *Conn) settle(during Outcome) Outcome {
 	switch during {
 	case Silent:
 		return c.reply(soon)
+	case Unanswered:
+		if c.connected(soon) && c.err == nil {
+			return Replied // nothing was asked: what comes now is one more
+		}
 	case Lingers:
 		return c.finish(soon)
 	}
@@ -407,8 +475,14 @@ func (c *Conn) settle(during Outcome) Outcome {
 
 // again sends one more request on a connection that has survived.
 func (c *Conn) again(so Outcome) Outcome {
-	if so != Replied {
+	if so != Replied && so != Altered {
 		return so
 	}
 	return c.Request()
+}
+
+// count reports whether a line is one that the server writes.
+func count(line [9]byte) bool {
+	_, err := strconv.ParseUint(string(line[:8]), 10, 64)
+	return err == nil && line[8] == '\n'
 }

@@ -8,9 +8,8 @@ import (
 )
 
 // AcceptHang accepts every new connection on a link and then neither reads nor writes: a server
-// that has stopped to accept, as far as its callers can tell. Lost SYNs look much the same, but
-// that the connect itself succeeds here. Connections that exist live on, unless they are reset
-// first. At the heal those that hang go on: what was sent on them meanwhile is executed then,
+// that has stopped to accept, as far as its callers can tell: the connect itself succeeds, as it
+// does not with SynDrop. Connections that exist live on, unless they are reset first. At the heal those that hang go on: what was sent on them meanwhile is executed then,
 // whether or not somebody still waits for it. Beyond a thousand that hang, further ones are
 // reset. A service that keeps its connections may never ask for a new one: then the fault has no
 // effect.

@@ -30,6 +30,15 @@ func choice(name, doc, standard string) harness.Param {
 	return harness.Param{Name: name, Doc: doc + ": true or false", Default: standard, Domain: harness.OneOf(harness.Text("true"), harness.Text("false"))}
 }
 
+// ending returns the parameter how, with the default first.
+func ending(standard string) harness.Param {
+	other := map[string]string{"rst": "fin", "fin": "rst"}[standard]
+	return harness.Param{Name: "how", Doc: "by a reset, or in good order", Default: standard, Domain: harness.OneOf(harness.Text(standard), harness.Text(other))}
+}
+
+// orderly reports whether connections are to end in good order.
+func orderly(args harness.Args) bool { return args.Text("how") == "fin" }
+
 // disturb puts a toxic on the link that args name, in the direction and with the time to live
 // that they name.
 func disturb(ctx context.Context, w harness.World, args harness.Args, t harness.Toxic) (harness.Injection, error) {

@@ -12,7 +12,7 @@ var Kill = &harness.Fault{
 	Name:   "proc/kill",
 	Doc:    "end a process as a crash does; the heal starts it again",
 	Needs:  harness.CapProcs,
-	Effect: harness.EffectMaybe,
+	Effect: harness.EffectUndone,
 	Params: []harness.Param{onProc, harness.TTL},
 	Heals:  "it is started again",
 	Unit:   unit,

@@ -43,3 +43,19 @@ func end(ctx context.Context, w harness.World, args harness.Args) (int, func(con
 	}
 	return n, func(ctx context.Context) error { return errors.Join(err, start(ctx)) }, nil
 }
+
+// confine leaves the process that args name no more than a quota, and counts in a unit how
+// often it is held to that.
+func confine(ctx context.Context, w harness.World, args harness.Args, q harness.Quota, unit string) (harness.Injection, error) {
+	name := args.Text("proc")
+	p, err := w.Proc(name)
+	if err != nil {
+		return harness.Injection{}, err
+	}
+	in, err := p.Confine(ctx, q)
+	if err != nil {
+		return harness.Injection{}, fmt.Errorf("confine %s: %w", name, err)
+	}
+	in.Unit = unit
+	return in.Within(args.Duration(harness.TTL.Name)), nil
+}

@@ -25,6 +25,7 @@ type tree struct {
 	late   error // what Kill returns when it has killed
 	down   int   // how many starts fail
 	limit  int   // of files
+	quota  harness.Quota
 }
 
 // start does nothing where it runs.
@@ -68,6 +69,21 @@ func (p *tree) LimitFiles(_ context.Context, more int) (int, func(context.Contex
 	}
 	p.limit = more
 	return len(p.pids), func(context.Context) error { p.limit = -1; return nil }, nil
+}
+
+func (p *tree) Jump(context.Context, time.Duration) (harness.Injection, error) {
+	return harness.Injection{}, harness.ErrNotHere
+}
+
+func (p *tree) Confine(_ context.Context, q harness.Quota) (harness.Injection, error) {
+	if p.broken != nil {
+		return harness.Injection{}, p.broken
+	}
+	p.quota = q
+	return harness.Injection{
+		Heal:  func(context.Context) error { p.quota = harness.Quota{}; return nil },
+		Acted: func() int64 { return 3 },
+	}, nil
 }
 
 func (p *tree) Pause(context.Context) (int, func(context.Context) error, error) {
@@ -182,6 +198,45 @@ func TestFilesAreLimitedUntilTheHeal(t *testing.T) {
 	p.broken = harness.ErrNotHere
 	if _, err := proc.Files.Inject(t.Context(), world{p}, args, nil); !errors.Is(err, harness.ErrNotHere) || !strings.Contains(err.Error(), "db") {
 		t.Errorf("where there is no limit: %v", err)
+	}
+}
+
+func TestQuotasHoldUntilTheHeal(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		fault *harness.Fault
+		args  harness.Args
+		want  harness.Quota
+	}{
+		{proc.Memory, nil, harness.Quota{Memory: 1 << 20}},
+		{proc.Memory, harness.Args{{Key: "more", Value: harness.Text("64")}}, harness.Quota{Memory: 64 << 20}},
+		{proc.CPU, nil, harness.Quota{CPU: 20}},
+		{proc.CPU, harness.Args{{Key: "share", Value: harness.Text("3")}}, harness.Quota{CPU: 3}},
+	} {
+		p := &tree{}
+		args := tt.fault.Fill(append(harness.Args{{Key: "proc", Value: harness.Text("db")}}, tt.args...))
+		inj, err := tt.fault.Inject(t.Context(), world{p}, args, nil)
+		if err != nil || p.quota != tt.want || inj.Acted() != 3 || inj.Unit != tt.fault.Unit {
+			t.Fatalf("%s: quota %+v, want %+v; acted %d %s, %v", tt.fault.Name, p.quota, tt.want, inj.Acted(), inj.Unit, err)
+		}
+		if err := inj.Heal(t.Context()); err != nil || p.quota != (harness.Quota{}) {
+			t.Errorf("%s: healed, but %+v, %v", tt.fault.Name, p.quota, err)
+		}
+		inj, err = tt.fault.Inject(t.Context(), world{p}, args.Set("ttl", harness.Text("1ms")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		if err := inj.Heal(t.Context()); !errors.Is(err, harness.ErrExpired) || p.quota != (harness.Quota{}) {
+			t.Errorf("%s: its time was over, but %+v, %v", tt.fault.Name, p.quota, err)
+		}
+		p.broken = harness.ErrNotHere
+		if _, err := tt.fault.Inject(t.Context(), world{p}, args, nil); !errors.Is(err, harness.ErrNotHere) || !strings.Contains(err.Error(), "db") {
+			t.Errorf("%s: where there is no quota: %v", tt.fault.Name, err)
+		}
+		if _, err := tt.fault.Inject(t.Context(), world{p}, args.Set("proc", harness.Text("cache")), nil); err == nil {
+			t.Errorf("%s: a process that there is not: no error", tt.fault.Name)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ var Restart = &harness.Fault{
 	Name:   "proc/restart",
 	Doc:    "end a process as a crash does and start it again at once",
 	Needs:  harness.CapProcs,
-	Effect: harness.EffectMaybe,
+	Effect: harness.EffectUndone,
 	Params: []harness.Param{onProc},
 	Heals:  "there is nothing to heal",
 	Unit:   unit,

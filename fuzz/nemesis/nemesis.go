@@ -66,9 +66,10 @@ func Parse(text string, aims []Aim) (Aim, error) {
 // Tally counts what came of one aim.
 type Tally struct {
 	Injected int    `json:"injected"`
-	Acted    int    `json:"acted"`            // took effect
-	Failed   int    `json:"failed,omitempty"` // could not be injected
-	Why      string `json:"why,omitempty"`    // the last of these
+	Acted    int    `json:"acted"`             // took effect
+	Failed   int    `json:"failed,omitempty"`  // could not be injected
+	Refused  int    `json:"refused,omitempty"` // of Failed: it cannot be had there, ever
+	Why      string `json:"why,omitempty"`     // the last of these
 }
 
 // Nemesis injects one fault after another until it is stopped.
@@ -140,7 +141,11 @@ func (n *Nemesis) once(ctx context.Context, a Aim, d time.Duration, rng *rand.Ra
 	inj, err := a.Fault.Inject(ctx, n.World, a.Fault.Fill(args), rng)
 	if err != nil {
 		if ctx.Err() == nil {
-			n.count(a, Tally{Injected: 1, Failed: 1, Why: err.Error()})
+			t := Tally{Injected: 1, Failed: 1, Why: err.Error()}
+			if errors.Is(err, harness.ErrNotHere) {
+				t.Refused = 1
+			}
+			n.count(a, t)
 		}
 		return nil
 	}
@@ -167,7 +172,7 @@ func (n *Nemesis) count(a Aim, t Tally) {
 		n.tallies = map[string]Tally{}
 	}
 	s := n.tallies[a.String()]
-	s.Injected, s.Acted, s.Failed = s.Injected+t.Injected, s.Acted+t.Acted, s.Failed+t.Failed
+	s.Injected, s.Acted, s.Failed, s.Refused = s.Injected+t.Injected, s.Acted+t.Acted, s.Failed+t.Failed, s.Refused+t.Refused
 	if t.Why != "" {
 		s.Why = t.Why
 	}

@@ -149,7 +149,7 @@ func (c *campaign) explore(ctx context.Context, next harness.Case) error {
 		c.res.wear(rec, worn)
 	}
 	c.epoch = append(c.epoch, next)
-	if err != nil || worn != "" || len(c.epoch) >= c.span() || len(c.queue) > 0 {
+	if err != nil || worn != "" || len(c.epoch) >= c.span() || len(c.queue) > 0 || rec.Corrupted() { // no later case is to meet what it remembers
 		err = errors.Join(err, c.close(ctx))
 	}
 	return err

@@ -135,6 +135,49 @@ func TestBugIsSavedFirstThenProvenAndMinimal(t *testing.T) {
 	}
 }
 
+// Where bytes were changed on their way, what depends on stored data is not judged, and no later
+// case is played in the same process.
+func TestWhereBytesWereChangedDataIsNotJudged(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		effect                 harness.Effect
+		data                   bool
+		bugs, apart, processes int
+	}{
+		{harness.EffectMaybe, true, 1, 0, 1},
+		{harness.EffectCorrupt, true, 0, 1, 2},
+		{harness.EffectCorrupt, false, 1, 0, 2},
+	} {
+		s := &harnesstest.Service{Ops: ops(), Handle: func(_ context.Context, l *harnesstest.Life, c harnesstest.Call) harness.Reply {
+			if l.Disturbed("db") {
+				l.Print("bug: wrong")
+			}
+			return harnesstest.OK("")
+		}}
+		d, fault := *words, *harnesstest.Break
+		d.Data, fault.Effect = tt.data, tt.effect
+		lab := lab(s.Target(), &d)
+		lab.Triage = -1
+		lab.Runner.Fault = func(string) *harness.Fault { return &fault }
+		res, err := campaign.Run(t.Context(), campaign.Options{
+			Lab: lab, Source: &list{cases: parse(t, "a get\n", "+ net/break link=db\na get\n", "a get\n")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, checks := len(res.Bugs)+len(res.Suspects), res.Checks["words"]
+		if seen != tt.bugs || checks.Apart != tt.apart || checks.Checked != 3-tt.apart {
+			t.Errorf("effect %s, data %v: %d findings, %+v", tt.effect, tt.data, seen, checks)
+		}
+		if n := int(s.Starts.Load()); tt.bugs == 0 && n != tt.processes || n < tt.processes {
+			t.Errorf("effect %s, data %v: %d processes, want %d", tt.effect, tt.data, n, tt.processes)
+		}
+		if len(res.Worn) > 0 {
+			t.Errorf("worn: %v", res.Worn)
+		}
+	}
+}
+
 // What an earlier case left in the process is part of the proof.
 func TestBugThatNeedsTheEpochIsProvenWithItsPrefix(t *testing.T) {
 	t.Parallel()

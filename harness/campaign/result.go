@@ -103,6 +103,7 @@ func (t Tally) Doubt() string {
 // Checks is what a detector has looked at over a campaign.
 type Checks struct {
 	Checked    int            `json:"checked"`
+	Apart      int            `json:"apart,omitempty"` // records that were not judged: bytes were changed on their way
 	Minimum    int            `json:"minimum"`
 	Blind      bool           `json:"blind,omitempty"`      // the target cannot show what it needs
 	Undeclared bool           `json:"undeclared,omitempty"` // the description does not declare what it needs
@@ -280,6 +281,9 @@ func (r *Result) judged(vs []detect.Result) {
 		c.Undeclared = c.Undeclared || v.Undeclared()
 		c.Blind = c.Blind || v.Missing != 0 && !v.Undeclared()
 		c.Checked += v.Checked
+		if v.Apart {
+			c.Apart++
+		}
 		for i, u := range v.Unsure {
 			if !slices.Contains(v.Unsure[:i], u) {
 				c.Unsure[u]++

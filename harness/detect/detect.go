@@ -36,6 +36,7 @@ func ByName(name string) *harness.Detector {
 type Result struct {
 	Detector *harness.Detector
 	Missing  harness.Caps // what the instance could not show; zero: the detector judged
+	Apart    bool         // it was not asked, though nothing was missing: bytes were changed on their way
 	harness.Judgement
 }
 
@@ -43,13 +44,16 @@ type Result struct {
 // description can declare, and this one does not.
 func (r Result) Undeclared() bool { return r.Missing != 0 && harness.Declared.Has(r.Missing) }
 
-// Judge runs the detectors on a record, each only if the instance could show what it needs.
+// Judge runs the detectors on a record, each only if the instance could show what it needs, and
+// those that judge data only if no fault has changed any on the way.
 // What they find in a record that is not whole counts, that they find nothing does not.
 func Judge(rec *harness.Record, ds []*harness.Detector) []Result {
 	out := make([]Result, 0, len(ds))
+	corrupted := rec.Corrupted()
 	for _, d := range ds {
 		r := Result{Detector: d, Missing: d.Needs &^ rec.Build.Caps}
-		if r.Missing == 0 {
+		r.Apart = r.Missing == 0 && d.Data && corrupted
+		if r.Missing == 0 && !r.Apart {
 			r.Judgement = d.Detect(rec)
 			if rec.Truncated {
 				r.Checked = 0

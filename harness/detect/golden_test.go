@@ -98,6 +98,8 @@ func show(rec *harness.Record, d *harness.Detector) string {
 		case r.Detector != d:
 		case r.Missing != 0:
 			fmt.Fprintf(&b, "%s: not checked\n", r.Detector.Name)
+		case r.Apart:
+			fmt.Fprintf(&b, "%s: not judged\n", r.Detector.Name)
 		default:
 			fmt.Fprintf(&b, "%s: checked %d\n", r.Detector.Name, r.Checked)
 		}
@@ -225,7 +227,7 @@ func parseBuild(t *testing.T, rec *harness.Record, words []string) {
 	}
 }
 
-// parseEvent reads "KIND LANE OP key=value...", "inject FAULT key=value...", "heal FAULT", "effect FAULT NUMBER",
+// parseEvent reads "KIND LANE OP key=value...", "inject FAULT key=value... effect=CLASS", "heal FAULT", "effect FAULT NUMBER",
 // "reset" or "exit PROCESS CODE key=value...".
 func parseEvent(t *testing.T, line string) harness.Event {
 	t.Helper()
@@ -259,6 +261,9 @@ func parseEvent(t *testing.T, line string) harness.Event {
 		t.Fatalf("%s: unknown kind", line)
 	}
 	e.Args = arguments(t, rest)
+	if e.Kind == harness.Inject {
+		e.Text, e.Args = e.Args.Text("effect"), e.Args.Without("effect")
+	}
 	_, answered := e.Args.Get("status")
 	if _, expect := e.Args.Get("expect"); expect != answered {
 		t.Fatalf("%s: a reply that came has a status and expect, another has neither", line)

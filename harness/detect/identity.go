@@ -22,6 +22,7 @@ var Identity = &harness.Detector{
 	Needs:   harness.CapIdentity,
 	Minimum: 20,
 	Proof:   true,
+	Data:    true,
 	Detect:  identity,
 }
 

@@ -19,6 +19,7 @@ var Recovery = &harness.Detector{
 	Needs:   harness.CapSteady,
 	Minimum: 20,
 	Faults:  true,
+	Data:    true,
 	Detect:  recovers,
 }
 

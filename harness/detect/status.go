@@ -20,6 +20,7 @@ var Status = &harness.Detector{
 	Name:    "status",
 	Doc:     "a call is answered with a status that the description does not allow, or not at all, while nothing is injected",
 	Minimum: 20,
+	Data:    true,
 	Detect:  status,
 }
 

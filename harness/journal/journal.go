@@ -28,10 +28,12 @@ import (
 type Note struct {
 	ID     string     `json:"id,omitempty"` // set by Write
 	Engine string     `json:"engine,omitempty"`
-	URL    string     `json:"url,omitempty"` // of the server
+	URL    string     `json:"url,omitempty"`  // of the server
+	What   string     `json:"what,omitempty"` // is there that was not; none for settings that are others
 	Undo   [][]string `json:"undo,omitempty"`
 	Read   [][]string `json:"read,omitempty"` // tells the settings
 	Was    []string   `json:"was,omitempty"`  // what Read answered before the change
+	Set    []string   `json:"set,omitempty"`  // what it answers during the change; none where that cannot be told
 }
 
 // line is a line of the file: a note, or the id of one that is struck out.
@@ -49,24 +51,46 @@ const (
 // Write adds a note to the journal in a directory, and returns its id when it is on disk.
 func Write(dir string, n Note) (id string, err error) {
 	n.ID = rand.Text()
-	return n.ID, add(dir, line{Note: n})
+	return n.ID, hold(dir, func(f *os.File) error { return add(f, line{Note: n}) })
 }
 
 // Strike strikes a note out. A journal in which nothing is left to undo is emptied.
 func Strike(dir, id string) error {
-	if err := add(dir, line{Strike: id}); err != nil {
+	return hold(dir, func(f *os.File) error {
+		if err := add(f, line{Strike: id}); err != nil {
+			return err
+		}
+		left, err := Read(dir)
+		if err == nil && len(left) == 0 {
+			err = f.Truncate(0)
+		}
 		return err
-	}
-	left, err := Read(dir)
-	if err == nil && len(left) == 0 {
-		err = os.Truncate(filepath.Join(dir, name), 0)
-	}
-	return err
+	})
 }
 
-// add appends a line. It begins with an end of line, too: one that was cut short by a crash
-// spoils no other.
-func add(dir string, l line) (err error) {
+// hold does something with a journal, which nobody else changes meanwhile: a note that came
+// between a last look and the emptying would be lost.
+func hold(dir string, do func(*os.File) error) (err error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for { // whoever has it has it for a moment
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("journal: lock it: %w", err)
+	}
+	return do(f)
+}
+
+// add appends a line, which is on disk then. It begins with an end of line, too: one that was cut
+// short by a crash spoils no other.
+func add(f *os.File, l line) error {
 	b, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
@@ -74,12 +98,8 @@ func add(dir string, l line) (err error) {
 	if len(b) >= maxLine {
 		return fmt.Errorf("journal: a note of %d bytes is too long", len(b))
 	}
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
 	_, err = f.Write(slices.Concat([]byte("\n"), b, []byte("\n")))
-	if err = errors.Join(err, f.Sync(), f.Close(), syncDir(dir)); err != nil {
+	if err = errors.Join(err, f.Sync(), syncDir(filepath.Dir(f.Name()))); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil

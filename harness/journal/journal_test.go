@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -52,6 +54,39 @@ func TestNotesAreKeptUntilStruckOut(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, name))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the journal is %v, %v: others could read it", info.Mode(), err)
+	}
+}
+
+// While one store's note is struck out, another's comes: it is never lost, though the journal is
+// emptied again and again.
+func TestNoteThatComesWhileOneIsStruckIsKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 50 {
+				id, err := Write(dir, note("a"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				notes, err := Read(dir)
+				if err != nil || !slices.ContainsFunc(notes, func(n Note) bool { return n.ID == id }) {
+					t.Errorf("a note that was written is not there: %v", err)
+					return
+				}
+				if err := Strike(dir, id); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	read(t, dir)
+	if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() > 0 {
+		t.Errorf("the journal has %d bytes, %v", info.Size(), err)
 	}
 }
 

@@ -78,6 +78,45 @@ func TestWhatHangsCanBeEnded(t *testing.T) {
 	wantReset(t, still)
 }
 
+// What a client has sent before it learns of the end does not make a reset of it.
+func TestRefusedInGoodOrder(t *testing.T) {
+	t.Parallel()
+	upstream, conns := counted(t)
+	l := listen(t, upstream)
+	old := dial(t, l.Addr())
+	roundTrip(t, old, "warm")
+	inj := disturb(t, l, harness.Toxic{Refuse: true, Orderly: true})
+	for i := range 100 {
+		c := dial(t, l.Addr())
+		send(t, c, "hello")
+		if got, err := ended(c); got != "" || err != nil {
+			t.Fatalf("connection %d got %q, %v; want the end", i, got, err)
+		}
+	}
+	roundTrip(t, old, "lives on")
+	acted(t, inj, 100, "connections")
+	rst := disturb(t, l, harness.Toxic{Refuse: true})
+	linktest.Refused(t, l.Addr()) // the reset wins
+	acted(t, rst, 1, "connections")
+	heal(t, rst)
+	heal(t, inj)
+	roundTrip(t, dial(t, l.Addr()), "hello")
+	if n := conns.Load(); n != 2 {
+		t.Errorf("the server has seen %d connections, want 2", n)
+	}
+
+	hang := disturb(t, l, harness.Toxic{Hang: true})
+	c := dial(t, l.Addr())
+	send(t, c, "hello")
+	eventually(t, "it hangs", func() bool { return hang.Acted() == 1 })
+	inj = disturb(t, l, harness.Toxic{Refuse: true, Orderly: true})
+	heal(t, hang)
+	if got, err := ended(c); got != "" || err != nil {
+		t.Errorf("what hung got %q, %v; want the end", got, err)
+	}
+	acted(t, inj, 1, "connections")
+}
+
 // What is refused does not hang, and is not counted as if it did.
 func TestRefusedBeforeItHangs(t *testing.T) {
 	t.Parallel()
@@ -272,8 +311,22 @@ func TestContradictionsAreNamed(t *testing.T) {
 		"made up for after 0s":                          {Loss: 0.5},
 		"a loss of 0 that is made up for after 1s":      {Hold: true, RTO: time.Second},
 		"but nothing is lost":                           {Hold: true, Corr: 0.5},
+		"but nothing is refused or cut":                 {Close: true, Orderly: true},
+		"a burst, or a rate of all connections":         {Hold: true, Joint: true},
+		"together, but no rate":                         {Hold: true, Burst: 1},
+		"2000000 kB at once":                            {Rate: 1, Burst: 2e6},
+		"-1 kB at once":                                 {Rate: 1, Burst: -1},
+		"a burst, by a toxic that does more":            {Rate: 1, Burst: 1, Delay: 1},
+		"and they must be refused, reset or closed":     {Cut: true, Age: 1},
+		"9 bits of a share of 0.5":                      {Corrupt: 0.5, Bits: 9},
+		"0 bits of a share of 0.1":                      {Corrupt: 0.1},
+		"1 bits of a share of 0 ":                       {Hold: true, Bits: 1},
+		"1 bits of a share of 1.1":                      {Corrupt: 1.1, Bits: 1},
+		"no answer cannot be refused or hang":           {Deaf: true, Hang: true},
+		"no answer, for a part of the connections":      {Deaf: true, Reset: true, Over: 1},
+		"no answer, for a part of the connections:":     {Deaf: true, Share: 0.5},
 		"cannot be refused and hang":                    {Refuse: true, Hang: true},
-		"cannot be reset and closed":                    {Reset: true, Close: true},
+		"cannot be reset and closed":                    {Reset: true, Close: true, Age: 1},
 		"beyond -1 connections":                         {Refuse: true, Over: -1},
 		"but nothing is done at once to those beyond":   {Hold: true, Over: 1},
 		"a number of connections, but nothing is done ": {Reset: true, Age: 1, Over: 1},

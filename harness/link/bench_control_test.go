@@ -112,17 +112,27 @@ func BenchmarkControl(b *testing.B) {
 	}{
 		{"delay", harness.Toxic{Dir: harness.Down, Delay: time.Millisecond}, "latency", map[string]int{"latency": 1}},
 		{"hold", harness.Toxic{Dir: harness.Down, Hold: true}, "bandwidth", map[string]int{"rate": 0}},
+		{"deaf", harness.Toxic{Deaf: true}, "", nil}, // toxiproxy has nothing for it
 	}
 	for _, state := range states {
 		for _, x := range toxics {
 			for i, name := range []string{"link", "toxiproxy"} {
+				if x.kind == "" && name == "toxiproxy" {
+					continue
+				}
 				b.Run(state.name+"/"+x.name+"/"+name, func(b *testing.B) {
 					of, to := startLoad(b), startLoad(b)
-					both := []*controlled{controlledLink(b, of.upstream, x.toxic), controlledToxiproxy(b, to.upstream, x.kind, x.attributes)}
+					both := []*controlled{controlledLink(b, of.upstream, x.toxic), {name: "toxiproxy"}}
 					state.begin(b, of, both[0])
-					state.begin(b, to, both[1])
+					if x.kind != "" {
+						both[1] = controlledToxiproxy(b, to.upstream, x.kind, x.attributes)
+						state.begin(b, to, both[1])
+					}
 					round := func() {
 						for _, c := range both {
+							if c.set == nil {
+								continue
+							}
 							c.call(b, c.set)
 							time.Sleep(time.Millisecond) // so long it is in force
 							c.call(b, c.lift)

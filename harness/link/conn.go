@@ -82,7 +82,7 @@ func (c *conn) serve() {
 		case rst:
 			reset(s)
 		default:
-			s.Close()
+			part(s)
 		}
 	}
 }
@@ -140,10 +140,13 @@ func (c *conn) ends(dir int) {
 	c.first.CompareAndSwap(0, int32(dir)+1)
 }
 
-// meet does to the connection what a toxic does at once to those that exist.
+// meet does to the connection what a toxic does to those that exist, at once or when they are
+// due, and to newer ones when these are.
 func (c *conn) meet(x *toxic) {
 	switch {
 	case !x.hits(c.id):
+	case c.id > x.newest:
+		c.stop(x, x.Orderly)
 	case x.Close && x.Dir == harness.Up:
 		c.finish(x, up)
 	case x.Close && x.Dir == harness.Down:
@@ -225,6 +228,14 @@ func later(a, b time.Time) time.Time {
 
 // past is a deadline that makes reads and writes fail at once.
 var past = time.Unix(1, 0)
+
+// part closes a connection in good order: its peer gets the end also where something is unread
+// that it has sent. The kernel resets such a connection, but behind the end then, which is what
+// the peer reads.
+func part(s *net.TCPConn) {
+	s.CloseWrite()
+	s.Close()
+}
 
 // reset closes a connection so that its peer gets a RST, whatever is still unsent.
 func reset(s *net.TCPConn) {

@@ -13,11 +13,15 @@
 //	                   |                    ^
 //	                   '-> queue -> drain --'      delayed, held or dropped
 //
-// New connections are refused by accepting and resetting them: the client sees a reset at
-// its connect or at its first read. If the listening socket were closed, the kernel would
-// refuse them, but nobody can count what the kernel refuses, and a fault that cannot show
-// that it acted proves nothing; besides, somebody else could take the port before the heal.
-// So do new connections hang: they are accepted, and nothing more is done with them.
+// Connects get no answer while the backlog of the listening socket is full: the kernel drops
+// SYNs then, and counts those of each socket.
+//
+// New connections are refused by accepting and resetting them, or closing them where a toxic
+// says so: the client sees a reset at its connect or at its first read, or an end there. If
+// the listening socket were closed, the kernel would refuse them, but nobody can count what
+// the kernel refuses, and a fault that cannot show that it acted proves nothing; besides,
+// somebody else could take the port before the heal. So do new connections hang: they are
+// accepted, and nothing more is done with them.
 package link
 
 import (
@@ -26,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,6 +47,7 @@ type Link struct {
 	rules    atomic.Pointer[rules]
 	buffers  sync.Pool
 	running  sync.WaitGroup // the accept loop and the connections
+	ear      ear
 
 	accepted, open atomic.Int64
 	passed         [2]atomic.Int64 // bytes, by direction
@@ -49,9 +55,11 @@ type Link struct {
 	mu      sync.Mutex // guards what follows; held only for as long as the processor needs
 	toxics  []*toxic
 	last    uint64 // id of the newest toxic
+	came    uint64 // ordinal of the newest connection
 	conns   map[*conn]struct{}
 	hanging []*conn // those of them that hang, the oldest first
 	gone    Traffic // of connections that have ended
+	dropped uint32  // SYNs, as the kernel counts them, when it was asked last
 	closed  bool
 }
 
@@ -64,11 +72,13 @@ func Listen(name, upstream string) (*Link, error) { return ListenAt("127.0.0.1:0
 // ListenAt is Listen at another host:port of this machine; port 0 takes a free one.
 func ListenAt(addr, name, upstream string) (*Link, error) {
 	lc := net.ListenConfig{KeepAlive: -1} // on loopback nobody vanishes silently
+	lc.SetMultipathTCP(false)             // a socket of that kind cannot be asked for what ear needs
 	ln, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", name, err)
 	}
 	l := &Link{name: name, listener: ln.(*net.TCPListener), conns: map[*conn]struct{}{}}
+	l.ear.asks, l.ear.closed = make(chan chan error), make(chan struct{})
 	l.buffers.New = func() any { return new([bufferSize]byte) }
 	l.upstream.Store(&upstream)
 	l.rules.Store(newRules(nil))
@@ -100,10 +110,14 @@ func (l *Link) Stats() harness.LinkStats {
 //
 // Of several toxics in force delays add up. Of the others the strongest wins: what is
 // dropped is not held, what is held is not delayed further and not counted by a cut; bytes
-// pass at the lowest rate, in the smallest pieces and with the longest gap. A toxic counts
-// the bytes that it delayed, slowed down, sliced, held or lost, the lost end of a stream as
-// one, of segments that are sent again their bytes, the ends that it delayed, and the
-// connections that it reset, closed, half closed, refused or let hang.
+// pass at the lowest rate of each connection and the lowest of all together, in the smallest
+// pieces and with the longest gap. A toxic counts the bytes that it delayed, slowed down,
+// sliced, held or lost, the lost end of a stream as one, of segments that are sent again their
+// bytes, the ends that it delayed, and the connections that it reset, closed, half closed,
+// refused or let hang.
+//
+// One that corrupts counts the bytes that it changed, one that is deaf the SYNs that were lost,
+// those that were sent again included.
 //
 // A toxic whose time to live is over is lifted as by Heal, which is a harness.ErrExpired then.
 func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection, error) {
@@ -118,34 +132,56 @@ func (l *Link) Disturb(ctx context.Context, t harness.Toxic) (harness.Injection,
 	l.last++
 	x := &toxic{Toxic: t, id: l.last, since: time.Now(), done: make(chan struct{})}
 	l.publish(append(slices.Clone(l.toxics), x))
-	l.strike(x)
+	if t.Deaf {
+		if err := l.deafen(x); err != nil {
+			return harness.Injection{}, fmt.Errorf("link %s: %w", l.name, err)
+		}
+	}
+	if slices.Contains(l.toxics, x) { // else it was lifted meanwhile
+		l.strike(x)
+	}
 	if t.TTL > 0 || t.On > 0 || t.Expire > 0 || t.Age > 0 {
 		l.running.Go(func() { l.watch(x) })
 	}
 	heal := func(context.Context) error {
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		l.lift(x.is)
-		if x.expired {
+		l.mu.Unlock()
+		l.settle(x)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch {
+		case x.failed != nil:
+			return fmt.Errorf("link %s: %w", l.name, x.failed)
+		case x.expired:
 			return fmt.Errorf("link %s: %w", l.name, harness.ErrExpired)
 		}
 		return nil
 	}
-	return harness.Injection{Heal: heal, Acted: x.acted.Load, Unit: x.unit()}, nil
+	acted := x.acted.Load
+	if t.Deaf {
+		acted = func() int64 { return l.lost(x) }
+	}
+	return harness.Injection{Heal: heal, Acted: acted, Unit: x.unit()}, nil
 }
 
-// Reset heals every toxic in force. A later Heal of one of them does nothing. Reset always
-// succeeds; the links of other engines may not.
+// Reset heals every toxic in force. A later Heal of one of them does nothing. An error says that
+// connects still get no answer; the links of other engines may have further reasons.
 func (l *Link) Reset() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.lift(func(*toxic) bool { return true })
+	l.mu.Unlock()
+	if err := l.heed(); err != nil {
+		return fmt.Errorf("link %s: %w", l.name, err)
+	}
 	return nil
 }
 
-// strike ends what a toxic ends at once. The caller holds l.mu.
+// strike ends what a toxic ends at once. It is called whenever the toxic comes into force. The
+// caller holds l.mu.
 func (l *Link) strike(x *toxic) {
-	if !x.Close && !(x.Reset && x.Age == 0) {
+	x.newest = l.came
+	if x.Age > 0 || !x.Close && !x.Reset {
 		return
 	}
 	if x.Over > 0 {
@@ -194,9 +230,11 @@ func (l *Link) watch(x *toxic) {
 			x.expired = slices.Contains(l.toxics, x)
 			l.lift(x.is)
 			l.mu.Unlock()
+			l.settle(x)
 			return
 		case <-turn:
 			turn = time.After(l.turn(x))
+			l.settle(x)
 		case <-due:
 			due = time.After(l.expireNow(x))
 		}
@@ -220,36 +258,35 @@ func (l *Link) turn(x *toxic) time.Duration {
 	return x.On
 }
 
+// tick is how often connections are looked at, at most, to see which are due.
+const tick = time.Millisecond
+
 // expireNow ends what is due and returns when to look again: it closes connections on which
-// nothing came for so long as the toxic says, and resets those that are old enough.
+// nothing came for so long as the toxic says, and ends those that are old enough.
 func (l *Link) expireNow(x *toxic) time.Duration {
-	next := least(x.Expire, x.Age)
+	next := least(x.Expire, x.Age) // for those that come meanwhile
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !slices.Contains(l.toxics, x) { // it was lifted meanwhile
-		return next
+		return max(next, tick)
 	}
 	for c := range l.conns {
-		if !x.hits(c.id) {
-			continue
-		}
-		left := least(x.Expire, x.Age)
-		if x.Expire > 0 {
-			if left = x.Expire - c.quiet(x); left <= 0 {
+		if x.Expire > 0 && x.hits(c.id) {
+			if left := x.Expire - c.quiet(x); left > 0 {
+				next = min(next, left)
+			} else {
 				c.stop(x, true)
 			}
 		}
-		if x.Age > 0 {
-			old := x.Age - time.Since(later(x.since, c.born))
-			if left = min(left, old); old <= 0 {
-				c.stop(x, false)
+		if x.ages(c.id) {
+			if left := x.Age - time.Since(later(x.since, c.born)); left > 0 {
+				next = min(next, left)
+			} else {
+				c.meet(x)
 			}
 		}
-		if left > 0 {
-			next = min(next, left)
-		}
 	}
-	return next
+	return max(next, tick)
 }
 
 // lift ends the toxics that match. Connections that lost bytes end with the last toxic
@@ -283,7 +320,11 @@ func (l *Link) abandon() {
 // whoever waits under the old rules. The caller holds l.mu.
 func (l *Link) publish(toxics []*toxic) {
 	l.toxics = toxics
-	l.rules.Store(newRules(slices.DeleteFunc(slices.Clone(toxics), func(t *toxic) bool { return t.off })))
+	r := newRules(slices.DeleteFunc(slices.Clone(toxics), func(t *toxic) bool { return t.off }))
+	if len(r.deaf)+len(l.rules.Load().deaf) > 0 {
+		l.tally()
+	}
+	l.rules.Store(r)
 	for c := range l.conns {
 		for i := range c.pipes {
 			signal(c.pipes[i].wake)
@@ -304,7 +345,7 @@ func (l *Link) release() {
 		}
 		refuse := among(r.refuse, c.id, open)
 		for _, t := range refuse {
-			c.abort(t)
+			c.stop(t, orderly(refuse))
 		}
 		c.hangs = false
 		if len(refuse) == 0 {
@@ -320,8 +361,12 @@ func (l *Link) Close() error {
 	l.mu.Lock()
 	var err error
 	if !l.closed {
+		if len(l.rules.Load().deaf) > 0 {
+			l.tally()
+		}
 		l.closed = true
 		err = l.listener.Close()
+		close(l.ear.closed)
 		for c := range l.conns {
 			c.abort(nil)
 		}
@@ -336,16 +381,19 @@ func (l *Link) Close() error {
 
 // accept takes connections until the listener is closed.
 func (l *Link) accept() {
-	for nth := uint64(1); ; {
+	var b backlog
+	defer b.close()
+	for {
 		client, err := l.listener.AcceptTCP()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
+		case errors.Is(err, os.ErrDeadlineExceeded): // that is how heed calls
+			l.attend(&b, l.admit)
 		case err != nil:
 			time.Sleep(5 * time.Millisecond) // no descriptor is free: some will be
-		default:
-			l.admit(client, nth)
-			nth++
+		case !b.discard(client):
+			l.admit(client)
 		}
 	}
 }
@@ -356,14 +404,15 @@ const maxHanging = 1 << 10
 
 // admit starts to serve a connection, lets it hang, or refuses it. That is decided under mu: a
 // toxic that ends connections finds it, or it finds the toxic.
-func (l *Link) admit(client *net.TCPConn, nth uint64) {
+func (l *Link) admit(client *net.TCPConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.came++
 	if l.closed {
 		reset(client)
 		return
 	}
-	r, open := l.rules.Load(), 0
+	r, nth, open := l.rules.Load(), l.came, 0
 	if r.counts {
 		open = len(l.served())
 	}
@@ -375,7 +424,11 @@ func (l *Link) admit(client *net.TCPConn, nth uint64) {
 	for _, t := range by {
 		t.acted.Add(1)
 	}
-	if len(refuse) > 0 || len(hang) > 0 && len(l.hanging) >= maxHanging {
+	switch {
+	case len(refuse) > 0 && orderly(refuse):
+		part(client)
+		return
+	case len(refuse) > 0, len(hang) > 0 && len(l.hanging) >= maxHanging:
 		reset(client)
 		return
 	}

@@ -454,26 +454,29 @@ func TestCut(t *testing.T) {
 		want  string // of two replies of five bytes
 	}{{0, ""}, {3, "abc"}, {5, "abcde"}, {7, "abcdeab"}}
 	for _, tt := range tests {
-		t.Run(fmt.Sprint(tt.after), func(t *testing.T) {
-			t.Parallel()
-			l := listen(t, serve(t, echo))
-			c := dial(t, l.Addr())
-			roundTrip(t, c, "bytes before do not count")
-			inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: tt.after})
-			acted(t, inj, 0, "connections")
-			send(t, c, "abcde")
-			if tt.after >= 5 {
-				expect(t, c, "abcde")
-				tt.want = tt.want[5:]
+		for how, want := range map[string]error{"reset": syscall.ECONNRESET, "in good order": nil} {
+			t.Run(fmt.Sprint(tt.after, " ", how), func(t *testing.T) {
+				t.Parallel()
+				l := listen(t, serve(t, echo))
+				c := dial(t, l.Addr())
+				roundTrip(t, c, "bytes before do not count")
+				inj := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: tt.after, Orderly: want == nil})
+				acted(t, inj, 0, "connections")
 				send(t, c, "abcde")
-			}
-			if got, err := ended(c); got != tt.want || !errors.Is(err, syscall.ECONNRESET) {
-				t.Fatalf("got %q, %v; want %q and a reset", got, err, tt.want)
-			}
-			acted(t, inj, 1, "connections")
-			heal(t, inj)
-			roundTrip(t, dial(t, l.Addr()), "hello")
-		})
+				left := tt.want
+				if tt.after >= 5 {
+					expect(t, c, "abcde")
+					left = tt.want[5:]
+					send(t, c, "abcde")
+				}
+				if got, err := ended(c); got != left || !errors.Is(err, want) {
+					t.Fatalf("got %q, %v; want %q and %v", got, err, left, want)
+				}
+				acted(t, inj, 1, "connections")
+				heal(t, inj)
+				roundTrip(t, dial(t, l.Addr()), "hello")
+			})
+		}
 	}
 }
 

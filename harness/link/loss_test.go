@@ -173,17 +173,60 @@ func TestJitterIsDistributed(t *testing.T) {
 	}
 }
 
+func TestJitterIsShared(t *testing.T) {
+	t.Parallel()
+	const n = 20_000
+	base := harness.Toxic{Delay: time.Second, Jitter: 100 * time.Millisecond, Seed: 5}
+	draw := func(x harness.Toxic, conn uint64, dir int) []time.Duration {
+		out := make([]time.Duration, n)
+		for i := range out {
+			out[i] = (&toxic{Toxic: x}).delay(conn, dir, uint64(i)+1)
+		}
+		return out
+	}
+	alone := draw(base, 1, up)
+	for _, corr := range []float64{0, 0.25, 0.9, mostCorr} {
+		x := base
+		x.Corr = corr
+		got := draw(x, 1, up)
+		same := 0
+		for i := 1; i < n; i++ {
+			switch got[i] {
+			case got[i-1]:
+				same++
+			case alone[i]: // drawn anew it is what it would be anyhow
+			default:
+				t.Fatalf("corr=%v: chunk %d has %s: neither its own %s nor that of the one before, %s", corr, i, got[i], alone[i], got[i-1])
+			}
+		}
+		if share := float64(same) / (n - 1); math.Abs(share-corr) > 0.02 {
+			t.Errorf("corr=%v: %.3f have the jitter of the one before", corr, share)
+		}
+		if !slices.Equal(got, draw(x, 1, up)) {
+			t.Error("the same arguments gave other jitters")
+		}
+		other := x
+		other.Seed = 8
+		for what, d := range map[string][]time.Duration{"connection": draw(x, 2, up), "direction": draw(x, 1, down), "seed": draw(other, 1, up)} {
+			if slices.Equal(got, d) {
+				t.Errorf("corr=%v: another %s gave the same jitters", corr, what)
+			}
+		}
+	}
+}
+
 // FuzzToxic holds toxics that are accepted to this: whatever is left of a chunk, a piece of it
 // passes, after a time that has an end, and where segments are lost it holds one that is lost or
 // none.
 func FuzzToxic(f *testing.F) {
-	f.Add(int64(0), int64(0), uint8(0), 0.3, int64(1e6), 0.5, int64(0), int64(0), int64(0), uint16(9000))
-	f.Add(int64(1e9), int64(1e9), uint8(2), 0.0, int64(0), 0.0, int64(3), int64(100), int64(99), uint16(200))
-	f.Add(int64(1), int64(1), uint8(1), 1.0, int64(1), 0.95, int64(1), int64(1448), int64(1), uint16(32768))
-	f.Fuzz(func(t *testing.T, delay, jitter int64, dist uint8, loss float64, rto int64, corr float64, rate, slice, vary int64, size uint16) {
+	f.Add(int64(0), int64(0), uint8(0), 0.3, int64(1e6), 0.5, int64(0), int64(0), false, int64(0), int64(0), uint16(9000))
+	f.Add(int64(1e9), int64(1e9), uint8(2), 0.0, int64(0), 0.9, int64(3), int64(0), false, int64(100), int64(99), uint16(200))
+	f.Add(int64(1), int64(1), uint8(1), 1.0, int64(1), 0.95, int64(1), int64(0), true, int64(1448), int64(1), uint16(32768))
+	f.Add(int64(0), int64(0), uint8(0), 0.0, int64(0), 0.0, int64(1), int64(mostBurst), true, int64(0), int64(0), uint16(32768))
+	f.Fuzz(func(t *testing.T, delay, jitter int64, dist uint8, loss float64, rto int64, corr float64, rate, burst int64, joint bool, slice, vary int64, size uint16) {
 		x := harness.Toxic{
 			Delay: time.Duration(delay), Jitter: time.Duration(jitter), Dist: harness.Dist(dist),
-			Loss: loss, RTO: time.Duration(rto), Corr: corr, Rate: rate, Slice: slice, Vary: vary, Seed: 1,
+			Loss: loss, RTO: time.Duration(rto), Corr: corr, Rate: rate, Burst: burst, Joint: joint, Slice: slice, Vary: vary, Seed: 1,
 		}
 		if check(x) != nil {
 			return
@@ -200,8 +243,15 @@ func FuzzToxic(f *testing.F) {
 			if d := flow.delay(1, down, c); d < 0 || d > (2+mostJitters+mostLosses)*longest {
 				t.Fatalf("a delay of %s", d)
 			}
-			if flow.cost(n) < 0 {
-				t.Fatalf("%d bytes cost %s", n, flow.cost(n))
+			if rate > 0 {
+				now := time.Now()
+				due := tox.pay(now, now, n).Sub(now)
+				if cost := tox.cost(int64(n)); due != cost || cost < 0 || cost > time.Minute {
+					t.Fatalf("%d bytes are due after %s, and cost %s", n, due, cost)
+				}
+				if due := tox.pay(now, time.Time{}, n).Sub(now); due > tox.cost(int64(n)) || burst == 0 && due < 0 {
+					t.Fatalf("with what was saved up %d bytes are due after %s", n, due)
+				}
 			}
 			first := uint64(c.passed() / harness.SegmentSize)
 			last := uint64((c.passed() + n - 1) / harness.SegmentSize)

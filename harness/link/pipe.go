@@ -37,9 +37,13 @@ type pipe struct {
 	finished atomic.Bool      // the end of the stream has been passed on in good order: nothing more can be
 	endLost  bool             // the end of the stream was dropped
 	cut      map[*toxic]int64 // bytes passed on under each toxic that cuts
+	last     *flow            // under which the queue was drained last
+	since    time.Time        // nothing is saved up at a rate from before
 	paid     time.Time        // the rate has been kept up to here
+	line     *queue           // where it waits for its turn; nil for nowhere
 	sliced   time.Time        // the latest piece was passed on then
 	came     atomic.Int64     // bytes read
+	sentOn   uint64           // bytes passed on
 	ended    atomic.Bool      // by who sends
 	lost     atomic.Bool      // some of its bytes, or its end, were dropped
 	lostAt   atomic.Int64     // when something was dropped last, in nanoseconds since the epoch
@@ -144,27 +148,22 @@ func (p *pipe) enqueue(b []byte, end error) bool {
 func (p *pipe) drain() {
 	timer := time.NewTimer(longest)
 	defer timer.Stop()
-	var last *flow
 	for {
-		f, c, some := p.head(last)
+		f, c, some := p.head()
 		if !some {
 			return
 		}
-		if f != last && p.paid.Before(time.Now()) { // nothing is saved up from before
-			p.paid = time.Now()
-		}
-		last = f
 		var err error
-		n := f.piece(p.conn.id, p.dir, c)
-		due := p.due(f, c, n)
-		wait := time.Until(due)
+		n, now := f.piece(p.conn.id, p.dir, c), time.Now()
+		s := p.plan(f, c, n, now)
+		wait := s.due.Sub(now)
 		switch {
 		case len(f.drop) > 0:
 			n = len(c.bytes)
 			p.lose(f, c.bytes, c.end)
-		case len(f.hold) > 0 || wait > 0:
+		case len(f.hold) > 0 || s.queues || wait > 0:
 			var come <-chan time.Time
-			if len(f.hold) == 0 {
+			if len(f.hold) == 0 && !s.queues {
 				timer.Reset(wait)
 				come = timer.C
 			}
@@ -174,43 +173,80 @@ func (p *pipe) drain() {
 			case <-p.wake:
 				continue
 			case <-p.conn.ctx.Done():
+				p.leave()
 				err = net.ErrClosed
 			}
 		default:
-			p.paid = due
-			if f.slice != nil {
-				p.sliced = time.Now()
-			}
+			p.keep(f, s, n)
 			err = p.pass(f, c.bytes[:n], c.end)
+			if took := time.Since(now); took > grain { // who does not read saves nothing up
+				p.since = now.Add(took)
+			}
 		}
 		p.pop(n, err)
 	}
 }
 
-// due is when the next n bytes of the oldest chunk, or its end, are passed on. A rate is
-// kept from when a chunk may pass at the earliest, a gap from the piece before.
-func (p *pipe) due(f *flow, c chunk, n int) time.Time {
-	at := c.at.Add(f.delay(p.conn.id, p.dir, c))
-	if f.rate > 0 && at.Before(p.paid) {
-		at = p.paid
+// plan is when a piece of the oldest chunk, or its end, is passed on.
+type plan struct {
+	ready  time.Time // no delay holds it back any more
+	own    time.Time // up to here the connection's rate has been kept then
+	turn   time.Time // nothing holds it back any more but the rate of all connections
+	joint  time.Time // up to here that one has been kept then
+	due    time.Time // all of it; but where it queues it is due when its turn has come
+	queues bool
+}
+
+// plan plans the next n bytes. A rate is kept from when a chunk may pass at the earliest, a gap
+// from the piece before.
+func (p *pipe) plan(f *flow, c chunk, n int, now time.Time) plan {
+	s := plan{ready: later(c.at.Add(f.delay(p.conn.id, p.dir, c)), p.since)}
+	s.turn = s.ready
+	if f.own != nil {
+		s.own = f.own.pay(s.ready, p.paid, n)
+		s.turn = later(s.turn, s.own)
 	}
-	at = at.Add(f.cost(n))
-	if next := p.sliced.Add(f.gap); f.gap > 0 && at.Before(next) {
-		at = next
+	if f.gap > 0 {
+		s.turn = later(s.turn, p.sliced.Add(f.gap))
 	}
-	return at
+	s.due = s.turn
+	if f.joint == nil || len(f.hold)+len(f.drop) > 0 || now.Before(s.turn) {
+		p.leave()
+		return s
+	}
+	var first bool
+	s.joint, first = p.turn(f.joint, s.turn, n)
+	s.due, s.queues = later(s.turn, s.joint), !first
+	return s
+}
+
+// keep takes note that n bytes pass as planned, and calls the next whose turn it is.
+func (p *pipe) keep(f *flow, s plan, n int) {
+	if f.own != nil {
+		f.own.slowed(n, s.ready, s.own)
+		p.paid = later(s.own, s.due.Add(-f.own.credit()))
+	}
+	if f.joint != nil {
+		f.joint.slowed(n, s.turn, s.joint)
+		p.line.passed(s.joint)
+		p.leave()
+	}
+	if f.slice != nil {
+		p.sliced = time.Now()
+	}
 }
 
 // head returns the oldest chunk with what is in force for it. Without one it takes note
 // that the draining ends.
-func (p *pipe) head(last *flow) (f *flow, c chunk, some bool) {
+func (p *pipe) head() (f *flow, c chunk, some bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f = p.flow(); f != last {
+	if f = p.flow(); f != p.last {
 		for i := range p.queue {
 			f.touch(p, &p.queue[i])
 		}
 		maps.DeleteFunc(p.cut, func(t *toxic, _ int64) bool { return !slices.Contains(f.cuts, t) })
+		p.last, p.since = f, time.Now()
 	}
 	if len(p.queue) == 0 {
 		p.queue = nil
@@ -279,12 +315,14 @@ func (p *pipe) passCut(f *flow, b []byte) error {
 	if by == nil {
 		return err
 	}
-	p.conn.abort(by)
+	p.conn.stop(by, by.Orderly)
 	return errCut
 }
 
 func (p *pipe) write(b []byte) error {
+	p.harm(b)
 	n, err := p.dst.Write(b)
+	p.sentOn += uint64(n)
 	p.conn.link.passed[p.dir].Add(int64(n))
 	if err != nil && p.finished.Load() { // it was half closed meanwhile
 		p.loses()

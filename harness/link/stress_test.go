@@ -24,26 +24,49 @@ import (
 func kinds() map[string]harness.Toxic {
 	const ms = time.Millisecond
 	return map[string]harness.Toxic{
-		"delay":              {Delay: ms, Jitter: ms, Seed: 1},
-		"delay of a share":   {Delay: ms, Share: 0.5, Seed: 2},
-		"long delay":         {Dir: harness.Down, Delay: longest},
-		"rate":               {Rate: 1000},
-		"slice":              {Slice: 700, Vary: 300, Gap: ms / 10},
-		"linger":             {Linger: ms},
-		"hold":               {Hold: true},
-		"hold one way":       {Dir: harness.Up, Hold: true},
-		"drop":               {Drop: true},
-		"drop of a share":    {Dir: harness.Down, Drop: true, Share: 0.5, Seed: 3},
-		"expire":             {Drop: true, Expire: 2 * ms},
-		"refuse":             {Refuse: true},
-		"refuse a share":     {Refuse: true, Share: 0.5, Seed: 4},
-		"reset":              {Reset: true},
-		"reset of a share":   {Reset: true, Share: 0.5, Seed: 5},
-		"reset at an age":    {Reset: true, Age: 2 * ms},
-		"close":              {Close: true},
-		"close and refuse":   {Refuse: true, Close: true},
-		"cut":                {Cut: true, CutAfter: 7},
-		"cut of what floods": {Dir: harness.Down, Cut: true, CutAfter: 10_000},
+		"delay":                 {Delay: ms, Jitter: ms, Seed: 1},
+		"delay of a share":      {Delay: ms, Share: 0.5, Seed: 2},
+		"long delay":            {Dir: harness.Down, Delay: longest},
+		"normal jitter":         {Delay: ms, Jitter: ms / 2, Dist: harness.Normal, Seed: 6},
+		"pareto, correlated":    {Delay: ms, Jitter: ms / 2, Dist: harness.Pareto, Corr: 0.9, Seed: 7},
+		"loss":                  {Loss: 0.3, RTO: ms, Corr: 0.5, Seed: 8},
+		"rate":                  {Rate: 1000},
+		"rate with bursts":      {Rate: 1000, Burst: 4},
+		"rate of all":           {Rate: 1000, Joint: true},
+		"low rate of all":       {Dir: harness.Down, Rate: 1, Joint: true, Burst: 1},
+		"rate that comes, goes": {Rate: 1000, Joint: true, On: ms, Off: ms},
+		"slice":                 {Slice: 700, Vary: 300, Gap: ms / 10},
+		"linger":                {Linger: ms},
+		"hold":                  {Hold: true},
+		"hold one way":          {Dir: harness.Up, Hold: true},
+		"hold that comes, goes": {Hold: true, On: ms, Off: ms},
+		"drop":                  {Drop: true},
+		"drop of a share":       {Dir: harness.Down, Drop: true, Share: 0.5, Seed: 3},
+		"expire":                {Drop: true, Expire: 2 * ms},
+		"refuse":                {Refuse: true},
+		"refuse a share":        {Refuse: true, Share: 0.5, Seed: 4},
+		"refuse in good order":  {Refuse: true, Orderly: true},
+		"refuse at an age":      {Refuse: true, Age: 2 * ms},
+		"hang":                  {Hang: true},
+		"hang beyond some":      {Hang: true, Over: 2},
+		"reset beyond some":     {Refuse: true, Reset: true, Over: 2},
+		"reset":                 {Reset: true},
+		"reset of a share":      {Reset: true, Share: 0.5, Seed: 5},
+		"reset at an age":       {Refuse: true, Reset: true, Age: 2 * ms},
+		"close":                 {Close: true},
+		"close one way":         {Dir: harness.Down, Close: true},
+		"close at an age":       {Refuse: true, Close: true, Orderly: true, Age: 2 * ms},
+		"close one way, aged":   {Dir: harness.Up, Close: true, Age: 2 * ms},
+		"close and refuse":      {Refuse: true, Close: true},
+		"down and up":           {Refuse: true, Close: true, On: ms, Off: ms},
+		"cut":                   {Cut: true, CutAfter: 7},
+		"cut in good order":     {Cut: true, CutAfter: 7, Orderly: true},
+		"cut of what floods":    {Dir: harness.Down, Cut: true, CutAfter: 10_000},
+		"corrupt":               {Corrupt: 0.01, Bits: 2, Seed: 6},
+		"corrupt a share":       {Corrupt: 0.01, Bits: 1, Share: 0.5, Seed: 7},
+		"deaf":                  {Deaf: true},
+		"deaf now and then":     {Deaf: true, On: ms, Off: ms},
+		"deaf and reset":        {Deaf: true, Reset: true},
 	}
 }
 
@@ -65,7 +88,7 @@ func wordy(c *net.TCPConn) {
 // hangUp asks for a long reply, reads the beginning of it, and goes away: its peer gets a
 // reset.
 func hangUp(addr string, patience time.Duration) error {
-	c, err := net.DialTimeout("tcp", addr, soon)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return err
 	}
@@ -240,7 +263,8 @@ func TestUpdateStorm(t *testing.T) {
 					return
 				default:
 				}
-				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
+				x := harness.Toxic{Dir: harness.Dir(rng.IntN(3)), Hold: rng.IntN(3) == 0, Deaf: rng.IntN(8) == 0, Delay: time.Duration(rng.IntN(2e6) + 1), Jitter: time.Duration(rng.IntN(1e6)), Rate: rng.Int64N(3) * 20_000, Slice: rng.Int64N(3) * 300}
+				x.Joint = x.Rate > 0 && rng.IntN(2) == 0
 				inj, err := l.Disturb(context.Background(), x)
 				if err != nil {
 					t.Error(err)
@@ -365,7 +389,7 @@ func visit(addr string, rng *rand.Rand) {
 		hangUp(addr, patience)
 		return
 	}
-	d, err := net.DialTimeout("tcp", addr, soon)
+	d, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return
 	}

@@ -27,11 +27,14 @@ type toxic struct {
 	harness.Toxic
 	id      uint64 // later ones have higher ids
 	since   time.Time
-	off     bool // it is suspended; guarded by the link's mu
-	expired bool // it was lifted because its time to live was over; guarded by the link's mu
+	newest  uint64   // ordinal of the newest connection when it came into force; guarded by the link's mu
+	off     bool     // it is suspended; guarded by the link's mu
+	expired bool     // it was lifted because its time to live was over; guarded by the link's mu
+	lines   [2]queue // with Joint, who waits for a turn, by direction
 	acted   atomic.Int64
 	once    sync.Once
 	done    chan struct{} // closed when it was lifted
+	failed  error         // connects could not be left unanswered, or answered, when it was time; guarded by the link's mu
 }
 
 // end is called when the toxic was lifted.
@@ -68,26 +71,40 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("a loss of %v with correlation %v: it must be from 0 to 1, and the correlation from 0 to %v", t.Loss, t.Corr, mostCorr)
 	case t.RTO < 0 || t.RTO > longest || (t.Loss > 0) != (t.RTO > 0):
 		return fmt.Errorf("a loss of %v that is made up for after %s: neither or both must be above 0, and no time above %s", t.Loss, t.RTO, longest)
-	case t.Corr > 0 && t.Loss == 0:
-		return errors.New("a correlation of losses, but nothing is lost")
+	case t.Corr > 0 && t.Loss == 0 && t.Jitter == 0:
+		return errors.New("a correlation, but nothing is lost, and there is no jitter")
 	case t.Refuse && t.Hang:
 		return errors.New("new connections cannot be refused and hang as well")
-	case t.Reset && t.Close && t.Age == 0:
+	case t.Reset && t.Close:
 		return errors.New("connections that exist cannot be reset and closed in good order as well")
 	case t.Over < 0:
 		return fmt.Errorf("beyond %d connections: the number must not be negative", t.Over)
 	case t.Over > 0 && (t.Age > 0 || !t.Refuse && !t.Hang && !t.Reset && !t.Close):
 		return errors.New("a number of connections, but nothing is done at once to those beyond it")
+	case t.Orderly && !t.Refuse && !t.Cut:
+		return errors.New("an end in good order, but nothing is refused or cut")
 	case t.Rate < 0:
 		return fmt.Errorf("%d kB a second: the rate must not be negative", t.Rate)
+	case t.Burst < 0 || t.Burst > mostBurst:
+		return fmt.Errorf("%d kB at once: it must be from 0 to %d", t.Burst, mostBurst)
+	case t.Rate == 0 && (t.Burst > 0 || t.Joint):
+		return errors.New("a burst, or a rate of all connections together, but no rate")
+	case t.Burst > 0 && (t.Delay > 0 || t.Jitter > 0 || t.Loss > 0 || t.Slice > 0 || t.Hold || t.Drop):
+		return errors.New("a burst, by a toxic that does more to bytes: it could not say which of them it slowed down")
 	case t.Slice < 0 || t.Gap < 0 || t.Gap > longest:
 		return fmt.Errorf("pieces of %d bytes, %s apart: neither must be negative, nor the gap above %s", t.Slice, t.Gap, longest)
 	case t.Vary < 0 || t.Vary > 0 && t.Vary >= t.Slice:
 		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less, and not negative", t.Slice, t.Vary)
-	case t.Age < 0 || t.Age > longest || t.Age > 0 && !t.Reset:
-		return fmt.Errorf("connections that are %s old: it must be from 0 to %s, and they must be reset", t.Age, longest)
+	case t.Age < 0 || t.Age > longest || t.Age > 0 && !t.Refuse && !t.Reset && !t.Close:
+		return fmt.Errorf("connections that are %s old: it must be from 0 to %s, and they must be refused, reset or closed", t.Age, longest)
 	case t.Gap > 0 && t.Slice == 0:
 		return errors.New("a gap between pieces, but nothing is sliced")
+	case !(t.Corrupt >= 0 && t.Corrupt <= 1), (t.Corrupt > 0) != (t.Bits > 0), t.Bits < 0 || t.Bits > 8:
+		return fmt.Errorf("%d bits of a share of %v of all bytes are to be flipped: it must be from 1 to 8, of a share above 0 and up to 1", t.Bits, t.Corrupt)
+	case t.Deaf && (t.Refuse || t.Hang):
+		return errors.New("connects that get no answer cannot be refused or hang as well")
+	case t.Deaf && (t.Over > 0 || t.Share > 0 && t.Share < 1):
+		return errors.New("connects get no answer, for a part of the connections: whose connect it is cannot be seen")
 	case t.Linger < 0 || t.Linger > longest, t.Expire < 0 || t.Expire > longest:
 		return fmt.Errorf("an end that comes %s later, a close after %s: each must be from 0 to %s", t.Linger, t.Expire, longest)
 	case t.Expire > 0 && !t.Drop:
@@ -100,9 +117,9 @@ func check(t harness.Toxic) error {
 	return nil
 }
 
-func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop }
+func touchesBytes(t harness.Toxic) bool { return late(t) || t.Hold || t.Drop || t.Corrupt > 0 }
 func touchesConns(t harness.Toxic) bool {
-	return t.Refuse || t.Hang || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
+	return t.Deaf || t.Refuse || t.Hang || t.Reset || t.Close || t.Cut || t.Linger > 0 || t.Expire > 0
 }
 
 // late reports whether the toxic makes bytes pass later or slower.
@@ -116,6 +133,9 @@ func (t *toxic) unit() string {
 	case !touchesConns(t.Toxic):
 		return "bytes"
 	case !touchesBytes(t.Toxic):
+		if t.Deaf {
+			return "SYNs and connections"
+		}
 		return "connections"
 	}
 	return "bytes and connections"
@@ -127,7 +147,7 @@ func (t *toxic) delay(conn uint64, dir int, n uint64) time.Duration {
 	if t.Jitter == 0 {
 		return t.Delay
 	}
-	r := t.rng(conn, dir, n)
+	r := t.rng(conn, dir, t.drawn(conn, dir, n))
 	if t.Dist == harness.Uniform {
 		return max(0, t.Delay-t.Jitter+time.Duration(r.Int64N(2*int64(t.Jitter)+1)))
 	}
@@ -137,6 +157,21 @@ func (t *toxic) delay(conn uint64, dir int, n uint64) time.Duration {
 	}
 	return max(0, t.Delay+time.Duration(min(off, mostJitters)*float64(t.Jitter)))
 }
+
+// drawn is which chunk's draw the n-th chunk has: its own, or that of an earlier one which all
+// between them share.
+func (t *toxic) drawn(conn uint64, dir int, n uint64) uint64 {
+	const shares = 1 << 61 // no chunk has such an ordinal
+	for ; t.Corr > 0 && n > 1; n-- {
+		if r := t.pcg(conn, dir, shares|n); !likely(&r, t.Corr) {
+			break
+		}
+	}
+	return n
+}
+
+// likely draws something that is true with probability p.
+func likely(r *rand.PCG, p float64) bool { return float64(r.Uint64()>>11)/(1<<53) < p }
 
 // mostJitters bounds the tails of the distributions that have one.
 const mostJitters = 10
@@ -166,19 +201,18 @@ const (
 // looked up there.
 func (t *toxic) losses(conn uint64, dir int, n uint64) int {
 	const segment, anew = 1 << 62, 3 << 62 // no chunk has such an ordinal
-	lost := func(r *rand.PCG, p float64) bool { return float64(r.Uint64()>>11)/(1<<53) < p }
 	for first := n; ; first-- {
 		r := t.pcg(conn, dir, segment|first)
-		if lost(&r, t.Corr) && first > 0 {
+		if likely(&r, t.Corr) && first > 0 {
 			continue
 		}
-		if !lost(&r, t.Loss) {
+		if !likely(&r, t.Loss) {
 			return 0
 		}
 		break
 	}
 	r, again := t.pcg(conn, dir, anew|n), 1
-	for again < mostLosses && lost(&r, t.Loss) {
+	for again < mostLosses && likely(&r, t.Loss) {
 		again++
 	}
 	return again
@@ -201,11 +235,21 @@ func (t *toxic) hits(conn uint64) bool {
 	return t.Share == 0 || t.Share == 1 || t.rng(conn, up, verdict).Float64() < t.Share
 }
 
+// ages reports whether the toxic ends a connection when that is old enough.
+func (t *toxic) ages(conn uint64) bool {
+	ends := t.Reset || t.Close
+	if conn > t.newest {
+		ends = t.Refuse
+	}
+	return t.Age > 0 && ends && t.hits(conn)
+}
+
 // rules are the toxics in force, sorted by what they do. They are never changed.
 type rules struct {
 	toxics []*toxic
 	refuse []*toxic
 	hang   []*toxic
+	deaf   []*toxic
 	counts bool    // how many connections are open makes a difference
 	flows  [2]flow // by direction
 	shared bool    // some are for a part of the connections
@@ -214,14 +258,15 @@ type rules struct {
 
 // flow is what is in force for the bytes of one direction.
 type flow struct {
-	free                   bool // nothing is
+	free                   bool // nothing is but what corrupts
 	ended                  bool // streams were ended, and what comes behind that is lost
 	late, hold, drop, cuts []*toxic
 	loss                   []*toxic      // those of late that lose segments
 	linger                 []*toxic      // on the ends of streams
-	rate                   int64         // the least of the toxics'; 0 where none has one
+	own, joint             *toxic        // those with the lowest rate of each connection, and of all together
 	slice                  *toxic        // that with the smallest pieces
 	gap                    time.Duration // the longest of the toxics'
+	corrupt                []*toxic      // as bytes pass
 }
 
 func newRules(toxics []*toxic) *rules {
@@ -244,9 +289,19 @@ func newRules(toxics []*toxic) *rules {
 			if t.Linger > 0 {
 				f.linger = append(f.linger, t)
 			}
-			f.rate, f.gap = least(f.rate, t.Rate), max(f.gap, t.Gap)
+			f.gap = max(f.gap, t.Gap)
+			rate := &f.own
+			if t.Joint {
+				rate = &f.joint
+			}
+			if t.Rate > 0 && (*rate == nil || t.Rate < (*rate).Rate) {
+				*rate = t
+			}
 			if t.Slice > 0 && (f.slice == nil || t.Slice < f.slice.Slice) {
 				f.slice = t
+			}
+			if t.Corrupt > 0 {
+				f.corrupt = append(f.corrupt, t)
 			}
 			if t.Hold {
 				f.hold = append(f.hold, t)
@@ -262,11 +317,14 @@ func newRules(toxics []*toxic) *rules {
 		f.free = len(f.late)+len(f.hold)+len(f.drop)+len(f.cuts)+len(f.linger) == 0
 	}
 	for _, t := range toxics {
-		if t.Refuse {
+		if t.Refuse && t.Age == 0 {
 			r.refuse = append(r.refuse, t)
 		}
 		if t.Hang {
 			r.hang = append(r.hang, t)
+		}
+		if t.Deaf {
+			r.deaf = append(r.deaf, t)
 		}
 		r.counts = r.counts || t.Over > 0
 	}
@@ -281,6 +339,11 @@ func among(toxics []*toxic, conn uint64, open int) (out []*toxic) {
 		}
 	}
 	return out
+}
+
+// orderly reports whether all of some toxics end connections in good order.
+func orderly(toxics []*toxic) bool {
+	return !slices.ContainsFunc(toxics, func(t *toxic) bool { return !t.Orderly })
 }
 
 // least returns the smaller of two numbers of which 0 is none.
@@ -327,19 +390,12 @@ func (f *flow) piece(conn uint64, dir int, c chunk) int {
 	if len(f.loss) > 0 {
 		most = min(most, int64(f.unbroken(conn, dir, c)))
 	}
-	if f.rate > 0 && f.rate < int64(n) { // so that the product is small
-		most = min(most, f.rate*int64(grain/time.Millisecond))
+	for _, t := range [...]*toxic{f.own, f.joint} {
+		if t != nil && t.Rate < int64(n) { // so that the product is small
+			most = min(most, t.Rate*int64(grain/time.Millisecond))
+		}
 	}
 	return int(most)
-}
-
-// cost is how long n bytes take at the rate: thousand bytes a second are as many bytes a
-// millisecond.
-func (f *flow) cost(n int) time.Duration {
-	if f.rate == 0 {
-		return 0
-	}
-	return time.Duration(n) * time.Millisecond / time.Duration(f.rate)
 }
 
 // passed is how many bytes of a chunk have been passed on.
@@ -359,10 +415,11 @@ func (f *flow) unbroken(conn uint64, dir int, c chunk) int {
 }
 
 // slows is how many bytes of what is left of a chunk the toxic makes pass later. What only
-// slices leaves alone what is one piece anyhow.
+// slices leaves alone what is one piece anyhow, and which bytes are none of a burst is seen when
+// they pass.
 func (t *toxic) slows(conn uint64, dir int, c *chunk) int {
 	n := len(c.bytes)
-	if t.Delay > 0 || t.Jitter > 0 || t.Rate > 0 || t.Hold || t.Slice > 0 && int64(n) > t.Slice-t.Vary {
+	if t.Delay > 0 || t.Jitter > 0 || t.Rate > 0 && t.Burst == 0 || t.Hold || t.Slice > 0 && int64(n) > t.Slice-t.Vary {
 		return n
 	}
 	sum := 0

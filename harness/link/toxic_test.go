@@ -3,12 +3,14 @@ package link
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +133,7 @@ func TestSlowLinksKeepOrder(t *testing.T) {
 	c := dial(t, l.Addr())
 	disturb(t, l, harness.Toxic{Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond})
 	disturb(t, l, harness.Toxic{Rate: 2000})
+	disturb(t, l, harness.Toxic{Rate: 4000, Joint: true, Burst: 1})
 	disturb(t, l, harness.Toxic{Dir: harness.Up, Slice: 1000, Linger: time.Millisecond})
 	sent := make([]byte, 200_000)
 	rand.NewChaCha8([32]byte{}).Read(sent)
@@ -378,26 +381,71 @@ func TestShareOfNewConnectionsIsRefused(t *testing.T) {
 	}
 }
 
-func TestConnectionsOfAnAgeAreReset(t *testing.T) {
+func TestConnectionsOfAnAgeAreEnded(t *testing.T) {
 	t.Parallel()
-	const age = 500 * time.Millisecond // of which the heal at the end takes little
-	l := listen(t, serve(t, echo))
-	c := dial(t, l.Addr())
-	roundTrip(t, c, "x")
-	start := time.Now()
-	inj := disturb(t, l, harness.Toxic{Reset: true, Age: age})
-	for _, what := range []string{"an existing", "a new"} {
-		wantReset(t, c)
-		if took := time.Since(start); took < age {
-			t.Errorf("%s connection was reset after %s, want %s", what, took, age)
-		}
-		start = time.Now()
-		c = dial(t, l.Addr())
+	const age = time.Second // of which the test takes little
+	const lives, reset, closed = "it lives on", "a reset", "an end"
+	for _, tt := range []struct {
+		toxic      harness.Toxic
+		old, fresh string
+	}{
+		{harness.Toxic{Reset: true}, reset, lives},
+		{harness.Toxic{Close: true}, closed, lives},
+		{harness.Toxic{Refuse: true}, lives, reset},
+		{harness.Toxic{Refuse: true, Orderly: true}, lives, closed},
+		{harness.Toxic{Refuse: true, Reset: true}, reset, reset},
+		{harness.Toxic{Refuse: true, Close: true, Orderly: true}, closed, closed},
+		{harness.Toxic{Refuse: true, Close: true}, closed, reset},
+		{harness.Toxic{Refuse: true, Reset: true, Orderly: true}, reset, closed},
+	} {
+		t.Run(fmt.Sprintf("old %s, new %s", tt.old, tt.fresh), func(t *testing.T) {
+			t.Parallel()
+			l := listen(t, serve(t, echo))
+			old := dial(t, l.Addr())
+			roundTrip(t, old, "x")
+			start := time.Now()
+			tt.toxic.Age = age
+			inj := disturb(t, l, tt.toxic)
+			acted(t, inj, 0, "connections")
+			fresh := dial(t, l.Addr())
+			var ends int64
+			for what, want := range map[*net.TCPConn]string{old: tt.old, fresh: tt.fresh} {
+				if want == lives {
+					continue
+				}
+				ends++
+				got := closed
+				if _, err := ended(what); errors.Is(err, syscall.ECONNRESET) {
+					got = reset
+				} else if err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(start); got != want || took < age {
+					t.Errorf("got %s after %s, want %s after %s", got, took, want, age)
+				}
+			}
+			acted(t, inj, ends, "connections")
+			for what, want := range map[*net.TCPConn]string{old: tt.old, fresh: tt.fresh} {
+				if want == lives {
+					roundTrip(t, what, lives)
+				}
+			}
+			last := dial(t, l.Addr())
+			heal(t, inj)
+			time.Sleep(age + while)
+			roundTrip(t, last, lives)
+			acted(t, inj, ends, "connections")
+		})
 	}
-	heal(t, inj)
-	time.Sleep(age)
-	roundTrip(t, c, "it stays")
-	acted(t, inj, 2, "connections")
+}
+
+// Until it is old enough, a new connection is served.
+func TestNewConnectionsAreServedForAWhile(t *testing.T) {
+	t.Parallel()
+	l := listen(t, serve(t, echo))
+	inj := disturb(t, l, harness.Toxic{Refuse: true, Orderly: true, Age: longest})
+	roundTrip(t, dial(t, l.Addr()), "hello")
+	acted(t, inj, 0, "connections")
 }
 
 func TestPiecesVary(t *testing.T) {

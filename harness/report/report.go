@@ -174,7 +174,11 @@ func Summary(w io.Writer, r *campaign.Result, v gate.Verdict, why []string) {
 		case k.Undeclared:
 			lines = append(lines, name+": not checked, not declared")
 		default:
-			lines = append(lines, fmt.Sprintf("%s: checked %d, %d unsure", name, k.Checked, sum(k.Unsure)))
+			line := fmt.Sprintf("%s: checked %d, %d unsure", name, k.Checked, sum(k.Unsure))
+			if k.Apart > 0 {
+				line += fmt.Sprintf(", %d records not judged: bytes were changed on their way", k.Apart)
+			}
+			lines = append(lines, line)
 		}
 	}
 	list(t, "detectors", lines)

@@ -77,7 +77,7 @@ func TestSummaryCountsEverything(t *testing.T) {
 			"GET /a": {Held: 3, Of: 4, Total: 60 * time.Millisecond, Most: 50 * time.Millisecond}, "GET /b": {Of: 1},
 		},
 		LeftOut: map[string][]string{"the target has no processes": {"proc/kill", "proc/pause"}},
-		Checks:  map[string]*campaign.Checks{"race": {Checked: 123, Minimum: 50, Unsure: map[string]int{"x": 2}}, "hang": {Blind: true}, "identity": {Minimum: 20, Undeclared: true}},
+		Checks:  map[string]*campaign.Checks{"race": {Checked: 123, Minimum: 50, Unsure: map[string]int{"x": 2}}, "hang": {Blind: true}, "identity": {Minimum: 20, Undeclared: true}, "status": {Checked: 40, Apart: 3}},
 		Bugs:    []*harness.Bug{&b},
 	}
 	var w strings.Builder
@@ -98,6 +98,7 @@ left out     proc/kill proc/pause, the target has no processes
 detectors    hang: not checked
              identity: not checked, not declared
              race: checked 123, 2 unsure
+             status: checked 40, 0 unsure, 3 records not judged: bytes were changed on their way
 bugs         1
              race: a.F | a.G: seen after 12s, shown 9 of 10 times, minimal, 3 lines
 verdict      findings

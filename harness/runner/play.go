@@ -362,7 +362,7 @@ func (p *play) put(ctx context.Context, i int) {
 	p.mu.Lock()
 	p.touched = true
 	p.mu.Unlock()
-	p.emit(i, harness.Event{Kind: harness.Inject, Lane: s.Label, Args: args})
+	p.emit(i, harness.Event{Kind: harness.Inject, Lane: s.Label, Args: args, Text: f.Effect.String()})
 	limited, cancel := context.WithTimeout(ctx, healTime)
 	defer cancel()
 	in, err := f.Inject(limited, p.in, args, random(p.c.Seed, i))

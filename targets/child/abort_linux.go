@@ -2,6 +2,7 @@ package child
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -32,7 +33,10 @@ func identity(pid int, start uint64) string {
 // Abort kills every process that this one has started and all that those have, and waits
 // a second at most until they are gone. It is for a program that ends at once: nobody is
 // told, and what is started meanwhile by other goroutines dies with this process.
-func Abort() error { return kill(Harness(), os.Getpid(), abortTime) }
+func Abort() error {
+	own := Harness()
+	return errors.Join(kill(own, os.Getpid(), abortTime), removeGroups(own))
+}
 
 // Alive reports whether the harness of an identity runs.
 func Alive(harness string) bool {
@@ -45,7 +49,8 @@ func Alive(harness string) bool {
 	return there && m.state != 'Z' && m.state != 'X' && identity(n, m.start) == harness
 }
 
-// Sweep kills what is left of the trees of a harness that has died. It leaves those of a
+// Sweep kills what is left of the trees of a harness that has died, and removes its control
+// groups. It leaves those of a
 // harness alone that runs.
 func Sweep(harness string) error {
 	if !identities.MatchString(harness) {
@@ -54,7 +59,7 @@ func Sweep(harness string) error {
 	if Alive(harness) {
 		return nil
 	}
-	return kill(harness, 0, sweepTime)
+	return errors.Join(kill(harness, 0, sweepTime), removeGroups(harness))
 }
 
 // Left returns what is left of the trees of a harness that has died.
@@ -73,7 +78,7 @@ func Left(harness string) (out []Process) {
 
 // Dead returns the harnesses that have died, but not all that they have started: such as
 // runs in this namespace of processes, whose numbers mean the same here, and belongs to a
-// user who is meant.
+// user who is meant. So do those of which nothing but a control group is left.
 func Dead(user func(uid int) bool) (harnesses []string) {
 	here, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {
@@ -92,6 +97,13 @@ func Dead(user func(uid int) bool) (harnesses []string) {
 			harnesses = append(harnesses, id)
 		}
 	}
+	everyGroup(func(g *group, id string) {
+		info, err := os.Stat(g.dir)
+		// One with processes may be that of a harness within a container, which is not seen here.
+		if err == nil && user(int(info.Sys().(*syscall.Stat_t).Uid)) && !Alive(id) && len(g.processes()) == 0 && !slices.Contains(harnesses, id) {
+			harnesses = append(harnesses, id)
+		}
+	})
 	return harnesses
 }
 

@@ -73,11 +73,15 @@ type Child struct {
 	limiting sync.Mutex // guards files
 	files    files
 
-	mu     sync.Mutex // guards the rest
-	sent   syscall.Signal
-	code   int
-	status string
-	known  map[int]member // the members seen by the last scan, by pid
+	confining sync.Mutex // guards groups; taken before mu
+	groups    groups
+
+	mu      sync.Mutex // guards the rest
+	sent    syscall.Signal
+	code    int
+	status  string
+	starved bool
+	known   map[int]member // the members seen by the last scan, by pid
 }
 
 // Environ returns what a child gets of the harness's environment: who and where it is,
@@ -218,12 +222,16 @@ func (c *Child) live(started chan<- error) {
 			killed = ws.Signal() == syscall.SIGKILL
 		}
 	}
+	starved := killed && sent == 0 && c.starving()
+	if starved {
+		e.Text += ", for want of memory"
+	}
 	// A child that crashes while it is about to be killed has crashed.
-	if sent == syscall.SIGTERM || sent == syscall.SIGKILL && killed {
+	if sent == syscall.SIGTERM || sent == syscall.SIGKILL && killed || starved {
 		e.Args = harness.Args{{Key: "expected", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
 	}
 	c.mu.Lock()
-	c.status, c.code = e.Text, int(e.Value)
+	c.status, c.code, c.starved = e.Text, int(e.Value), starved
 	c.mu.Unlock()
 	c.emit(e)
 	close(c.done)
@@ -243,6 +251,14 @@ func (c *Child) Exited() (status string, code int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.status, c.code
+}
+
+// Starved reports whether the program has ended because the quota of Confine left it no
+// memory.
+func (c *Child) Starved() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.starved
 }
 
 // Tail returns the last lines that the child has printed, on all its streams.
@@ -367,9 +383,9 @@ func (c *Child) Kill(ctx context.Context) (int, error) {
 	}
 	select {
 	case <-c.done:
-		return len(had), nil
+		return len(had), c.dissolve(ctx)
 	case <-ctx.Done():
-		return len(had), fmt.Errorf("kill %s: its output did not end within %s", c.name, killTime)
+		return len(had), errors.Join(fmt.Errorf("kill %s: its output did not end within %s", c.name, killTime), c.dissolve(ctx))
 	}
 }
 

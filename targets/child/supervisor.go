@@ -24,6 +24,9 @@ const supervisorMark = treeVar + "=supervisor"
 // releaseTime bounds the wait for a supervisor that has nothing left to do.
 const releaseTime = 2 * time.Second
 
+// mostPoll is the longest time between two looks at a harness that is about to be gone.
+const mostPoll = 100 * time.Millisecond
+
 // released is what a supervisor reads where all has ended well. A harness that dies says
 // nothing.
 const released = "released\n"
@@ -106,11 +109,10 @@ func Supervise(harness string, stdin io.Reader) (died bool, err error) {
 	if err != nil || len(said) > 0 {
 		return false, err
 	}
-	// Its descriptors are closed a moment before it is gone.
-	for late := time.Now().Add(killTime); Alive(harness); time.Sleep(poll) {
-		if time.Now().After(late) {
-			return false, nil // it lives, and does without a supervisor
-		}
+	// Its descriptors are closed a moment before it is gone: a long one where that has much to
+	// write down or to give back. And one that lives on without the pipe dies one day, too.
+	for gap := poll; Alive(harness); gap = min(2*gap, mostPoll) {
+		time.Sleep(gap)
 	}
 	return true, nil
 }

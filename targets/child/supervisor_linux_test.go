@@ -105,6 +105,46 @@ func TestSupervisorHoldsNothingOfItsHarness(t *testing.T) {
 	}
 }
 
+// A harness that has closed its pipe and is not gone is waited for, however long that takes.
+func TestSupervisorWaitsForAHarnessThatDiesSlowly(t *testing.T) {
+	t.Parallel()
+	harness := exec.Command("sleep", "600")
+	if err := harness.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		harness.Process.Kill()
+		harness.Wait()
+	})
+	m, there := readMember(harness.Process.Pid)
+	if !there {
+		t.Fatal("it is not there")
+	}
+	s, said := supervised(t, identity(m.pid, m.start))
+	if err := s.hold.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.cmd.Wait()
+	}()
+	select {
+	case <-ended:
+		b, err := os.ReadFile(said)
+		t.Fatalf("it has given up: %q, %v", b, err)
+	case <-time.After(killTime + 2*time.Second): // longer than any wait for a process here
+	}
+	if err := harness.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	harness.Wait()
+	<-ended
+	if b, err := os.ReadFile(said); err != nil || !strings.HasPrefix(string(b), "true <nil>\n") {
+		t.Errorf("it said %q, %v", b, err)
+	}
+}
+
 // A file that whoever has started a harness has handed down to it is not held any longer
 // than the harness lives.
 func TestSupervisorLetsGoOfWhatWasHandedDown(t *testing.T) {

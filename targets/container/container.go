@@ -60,6 +60,9 @@ type Container struct {
 	engine *Engine
 	opts   Options
 	tc     testcontainers.Container
+
+	confining sync.Mutex       // guards held; taken before a life's
+	held      map[string]*hold // quotas in force, by what they are of
 }
 
 // Create makes a container of an image that is there. The caller removes it.
@@ -119,6 +122,19 @@ func (c *Container) Addr(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("port %d of %s: %w", c.opts.Port, c.opts.Name, err)
 	}
 	return net.JoinHostPort(c.engine.host, port.Port()), nil
+}
+
+// Inside returns where other containers of the engine reach the port, published or not:
+// host:port. It is an error that is harness.ErrNotHere where they reach none.
+func (c *Container) Inside(ctx context.Context) (string, error) {
+	ip, err := c.tc.ContainerIP(ctx)
+	if err != nil {
+		return "", fmt.Errorf("the address of %s: %w", c.opts.Name, err)
+	}
+	if ip == "" {
+		return "", fmt.Errorf("containers of this engine do not reach each other: %w", harness.ErrNotHere)
+	}
+	return net.JoinHostPort(ip, strconv.Itoa(c.opts.Port)), nil
 }
 
 // Remove ends the container and removes it with its volumes. It may be called twice.

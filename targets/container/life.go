@@ -31,15 +31,20 @@ type Life struct {
 	out  *child.Output
 	done chan struct{}
 
-	mu     sync.Mutex // guards the rest
-	sent   string     // the signal by which we have ended it; "" for none
-	status string
-	code   int
+	mu      sync.Mutex // guards the rest
+	sent    string     // the signal by which we have ended it; "" for none
+	hungry  bool       // it has had a limit of memory
+	status  string
+	code    int
+	starved bool
 }
 
 // Start starts the container. One that ran before must have ended.
 func (c *Container) Start(ctx context.Context) (*Life, error) {
 	l := &Life{c: c, out: child.NewOutput(c.opts.Name, c.opts.Emit, "stdout", "stderr"), done: make(chan struct{})}
+	if err := c.free(ctx); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.opts.Name, err)
+	}
 	docker, id := c.engine.docker, c.tc.GetContainerID()
 	// Both go on until the container has ended, whatever becomes of ctx.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -84,15 +89,22 @@ func (l *Life) live(ctx context.Context, stream client.ContainerAttachResult, ex
 	stream.Close()
 	<-printed
 	l.mu.Lock()
+	hungry := l.hungry && l.sent == "" && code == 128+sigkill
+	l.mu.Unlock()
+	starved := hungry && l.starving(ctx)
+	l.mu.Lock()
 	// A container that crashes while it is about to be ended has crashed. One that was lost
 	// from sight together with its engine accuses nobody.
-	if lost != nil || l.sent == "SIGTERM" || l.sent == "SIGKILL" && e.Value == 128+sigkill {
+	if lost != nil || l.sent == "SIGTERM" || l.sent == "SIGKILL" && e.Value == 128+sigkill || starved {
 		e.Args = harness.Args{{Key: "expected", Value: harness.Value{Form: harness.FormJSON, Text: "true"}}}
 	}
 	if code == 128+sigkill {
 		e.Text = "signal: killed"
 	}
-	l.status, l.code = e.Text, int(e.Value)
+	if starved {
+		e.Text += ", for want of memory"
+	}
+	l.status, l.code, l.starved = e.Text, int(e.Value), starved
 	l.mu.Unlock()
 	l.c.opts.Emit(e)
 	close(l.done)
@@ -207,6 +219,14 @@ func (l *Life) Pause(ctx context.Context) (int, error) {
 func (l *Life) LimitFiles(int) (n int, lift func() error, err error) {
 	return 0, nil, fmt.Errorf("the files of a container that runs cannot be limited: %w", harness.ErrNotHere)
 }
+
+// ClockFixed says why the clock of a container cannot be moved.
+func ClockFixed() error {
+	return fmt.Errorf("the clock of a container cannot be moved: that takes a process of our own, as with provide: local: %w", harness.ErrNotHere)
+}
+
+// SetClock is not possible for a container.
+func (l *Life) SetClock(context.Context, time.Duration) (n int, err error) { return 0, ClockFixed() }
 
 // Resume lets a paused container go on, and returns how many processes that were.
 func (l *Life) Resume(ctx context.Context) (int, error) {

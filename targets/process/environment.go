@@ -131,7 +131,11 @@ func (e *environment) store(name string, t *harness.Target) (harness.Store, erro
 	if !ok {
 		return nil, fmt.Errorf("no store is called %q; there are: %s", name, list(slices.Sorted(maps.Keys(t.Stores))))
 	}
-	return d.Store()
+	s, err := d.Store()
+	if err != nil {
+		return nil, err
+	}
+	return movingStore{s, d, e.links[name]}, nil
 }
 
 // moving is a store that may listen elsewhere once it has been restarted: the link then
@@ -150,6 +154,55 @@ func (m moving) Kill(ctx context.Context) (int, func(context.Context) error, err
 		m.link.SetUpstream(m.store.Addr())
 		return err
 	}, err
+}
+
+// movingStore is a store whose server a replica can take the place of: the link then leads
+// there.
+type movingStore struct {
+	harness.Store
+	store providers.Dependency
+	link  edge
+}
+
+// Replicate implements harness.Store.
+func (m movingStore) Replicate(ctx context.Context) (harness.Replica, error) {
+	r, err := m.Store.Replicate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return movingReplica{r, m}, nil
+}
+
+type movingReplica struct {
+	harness.Replica
+	of movingStore
+}
+
+// Promote implements harness.Replica.
+func (r movingReplica) Promote(ctx context.Context) (lost int64, promoted bool, err error) {
+	lost, promoted, err = r.Replica.Promote(ctx)
+	if promoted {
+		r.of.link.SetUpstream(r.of.store.Addr())
+	}
+	return lost, promoted, err
+}
+
+// Confine implements harness.Proc. What starves is restarted, too.
+func (m moving) Confine(ctx context.Context, q harness.Quota) (harness.Injection, error) {
+	in, err := m.Proc.Confine(ctx, q)
+	if err != nil {
+		return in, err
+	}
+	lift := in.Heal
+	in.Heal = func(ctx context.Context) error {
+		was := m.store.Addr()
+		err := lift(ctx)
+		if at := m.store.Addr(); at != was {
+			m.link.SetUpstream(at)
+		}
+		return err
+	}
+	return in, nil
 }
 
 // The bounds of settling.

@@ -197,6 +197,14 @@ func (m *mover) LimitFiles(context.Context, int) (int, func(context.Context) err
 	return 0, nil, errors.ErrUnsupported
 }
 
+func (m *mover) Jump(context.Context, time.Duration) (harness.Injection, error) {
+	return harness.Injection{}, errors.ErrUnsupported
+}
+
+func (m *mover) Confine(context.Context, harness.Quota) (harness.Injection, error) {
+	return harness.Injection{Heal: func(context.Context) error { m.addr = m.next; return nil }}, nil
+}
+
 func (m *mover) Pause(context.Context) (int, func(context.Context) error, error) {
 	return 1, func(context.Context) error { return nil }, nil
 }
@@ -223,6 +231,7 @@ func TestLinkFollowsAStoreThatMoves(t *testing.T) {
 		return l.Addr().String()
 	}
 	m := &mover{addr: says("before"), next: says("after")}
+	last := says("at last")
 	l, err := link.Listen("db", m.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -255,5 +264,16 @@ func TestLinkFollowsAStoreThatMoves(t *testing.T) {
 	}
 	if got := hears(); got != "after" {
 		t.Errorf("after the restart: %q", got)
+	}
+	m.next = last
+	in, err := p.Confine(t.Context(), harness.Quota{Memory: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := hears(); got != "at last" {
+		t.Errorf("after it has starved: %q", got)
 	}
 }

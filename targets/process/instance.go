@@ -11,6 +11,8 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/targets/api"
+	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/container"
 )
 
 const (
@@ -28,7 +30,8 @@ type instance struct {
 	emit func(harness.Event)
 	api  *api.API
 
-	turn sync.Mutex // whoever starts, kills, pauses or ends a process holds it
+	turn  sync.Mutex    // whoever starts, kills, pauses or ends a process holds it
+	ahead time.Duration // of the machine's clock; guarded by turn
 
 	mu     sync.Mutex // guards the rest
 	now    *life      // nil while the service is down
@@ -82,7 +85,7 @@ func (i *instance) Reset(ctx context.Context) error { return i.env.reset(ctx) }
 
 // Quiesce implements harness.Instance.
 func (i *instance) Quiesce(ctx context.Context) (worn string, err error) {
-	if l, _ := i.life(); l == nil {
+	if l, _ := i.life(); l == nil || l.Starved() {
 		i.wear("the service is down")
 	} else {
 		err = i.settle(ctx, l)
@@ -167,7 +170,7 @@ func (i *instance) Agent(name string) (harness.Agent, error) {
 		return nil, fmt.Errorf("no process is called %q; there are: %s", name, list(i.s.Target.Procs))
 	}
 	l, _ := i.life()
-	if l == nil {
+	if l == nil || l.Starved() {
 		return nil, errors.New("the service is down")
 	}
 	if a := l.agent.Load(); a != nil {
@@ -219,6 +222,10 @@ func (i *instance) restart(ctx context.Context) error {
 		return nil
 	case l == nil:
 		return i.relaunch(ctx)
+	case l.Starved():
+		err := l.end(ctx, func() error { _, err := l.Kill(ctx); return err })
+		i.set(nil)
+		return errors.Join(err, i.relaunch(ctx))
 	case l.late:
 		return i.back(ctx, l)
 	}
@@ -235,6 +242,69 @@ func (p proc) LimitFiles(_ context.Context, more int) (int, func(context.Context
 	}
 	n, lift, err := l.LimitFiles(more)
 	return n, func(context.Context) error { return lift() }, err
+}
+
+// Jump implements harness.Proc. Whether the service looks at its clock cannot be seen from
+// outside: what is counted are the processes that have the moved one.
+func (p proc) Jump(ctx context.Context, by time.Duration) (harness.Injection, error) {
+	fixed := child.ClockFixed()
+	if p.i.s.file.Service.Build == "" {
+		fixed = container.ClockFixed()
+	}
+	if fixed != nil {
+		return harness.Injection{}, fixed
+	}
+	n, err := p.i.move(ctx, by)
+	if err == nil { // what it remembers with a time of then would meet stores that are reset
+		p.i.wear("its clock was moved")
+	}
+	return harness.Injection{
+		Heal: func(ctx context.Context) error {
+			_, err := p.i.move(ctx, -by)
+			return err
+		},
+		Acted: func() int64 { return int64(n) },
+		Unit:  "processes with a moved clock",
+	}, err
+}
+
+// move moves the clock by so much from what it is, and returns how many processes have it. An
+// error leaves it where it was.
+func (i *instance) move(ctx context.Context, by time.Duration) (n int, err error) {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	if l, _ := i.life(); l != nil {
+		if n, err = l.SetClock(ctx, i.ahead+by); err != nil {
+			_, back := l.SetClock(context.WithoutCancel(ctx), i.ahead)
+			return 0, errors.Join(err, back)
+		}
+	}
+	i.ahead += by
+	return n, nil
+}
+
+// Confine implements harness.Proc. A service that is down has no process.
+func (p proc) Confine(ctx context.Context, q harness.Quota) (harness.Injection, error) {
+	i := p.i
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	l, _ := i.life()
+	if l == nil {
+		return harness.Injection{Heal: func(context.Context) error { return nil }, Acted: func() int64 { return 0 }}, nil
+	}
+	in, err := l.Confine(ctx, q)
+	if err != nil {
+		return in, err
+	}
+	lift := in.Heal
+	in.Heal = func(ctx context.Context) error {
+		err := lift(ctx)
+		if l.Starved() {
+			err = errors.Join(err, i.restart(ctx))
+		}
+		return err
+	}
+	return in, nil
 }
 
 // Pause implements harness.Proc. Of several pauses in force, the last resume counts.

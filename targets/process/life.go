@@ -49,6 +49,9 @@ type unit interface {
 	Pause(context.Context) (int, error)
 	Resume(context.Context) (int, error)
 	LimitFiles(more int) (n int, lift func() error, err error)
+	SetClock(ctx context.Context, ahead time.Duration) (n int, err error)
+	Confine(context.Context, harness.Quota) (harness.Injection, error)
+	Starved() bool
 	Stop(ctx context.Context, grace time.Duration) error
 }
 
@@ -148,6 +151,11 @@ func (i *instance) fork(ctx context.Context) (*life, error) {
 	l := &life{dir: dir, races: &races{dir: dir, emit: i.take}}
 	if err := i.s.maker.start(ctx, i, l); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	if i.ahead != 0 {
+		if _, err := l.SetClock(ctx, i.ahead); err != nil {
+			return nil, errors.Join(err, l.end(ctx, func() error { _, err := l.Kill(ctx); return err }))
+		}
 	}
 	return l, nil
 }

@@ -46,6 +46,10 @@ type Options struct {
 	// Without, what a process that is killed leaves behind ends with it as far as the system
 	// sees to that, and the rest is there until the next one sweeps it.
 	Supervisor []string
+
+	// Say, if it is set, is told of what the caller cannot do anything about: what is left of
+	// harnesses that have died. It is called before anything is started.
+	Say func(string)
 }
 
 // System is a service with its dependencies.
@@ -148,7 +152,10 @@ func (s *System) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	sweep(ctx, parent)
+	if err := sweep(ctx, parent); err != nil && s.opts.Say != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		s.opts.Say("runs that have died have left something, which shakedown clean tells of: " + first)
+	}
 	s.scratch, err = newScratch(parent)
 	return err
 }

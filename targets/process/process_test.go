@@ -36,7 +36,10 @@ import (
 	"time"
 )
 
-var counter int
+var (
+	counter int
+	kept    [][]byte
+)
 
 func main() {
 	mode := os.Getenv("MODE")
@@ -71,6 +74,7 @@ func main() {
 	})
 	http.HandleFunc("GET /sicken", func(w http.ResponseWriter, r *http.Request) { broken.Do(func() { close(sick) }) })
 	http.HandleFunc("GET /pid", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getpid()) })
+	http.HandleFunc("GET /time", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, time.Now().Unix()) })
 	http.HandleFunc("GET /env", func(w http.ResponseWriter, r *http.Request) {
 		for _, e := range os.Environ() {
 			fmt.Fprintln(w, e)
@@ -105,6 +109,16 @@ func main() {
 			panic(err)
 		}
 		fmt.Fprint(w, c.Process.Pid)
+	})
+	http.HandleFunc("GET /grow", func(w http.ResponseWriter, r *http.Request) {
+		for range 64 {
+			b := make([]byte, 1<<20)
+			for i := range b {
+				b[i] = 1
+			}
+			kept = append(kept, b)
+		}
+		fmt.Fprint(w, "grown")
 	})
 	http.HandleFunc("GET /flood", func(w http.ResponseWriter, r *http.Request) {
 		line := []byte(strings.Repeat("x", 1<<16-1) + "\n")
@@ -623,6 +637,101 @@ func TestServiceThatIsLeftDownIsWorn(t *testing.T) {
 	}
 }
 
+// confine skips the test where this user may make no control group, or fails it where
+// SHAKEDOWN_REQUIRE names cgroups.
+func confine(t *testing.T, i *instance, q harness.Quota) harness.Injection {
+	t.Helper()
+	p, err := i.Proc("service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := p.Confine(t.Context(), q)
+	switch {
+	case errors.Is(err, harness.ErrNotHere) && !slices.Contains(strings.Split(os.Getenv("SHAKEDOWN_REQUIRE"), ","), "cgroups"):
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	return in
+}
+
+func TestServiceThatStarvesIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	i, l := running(t, open(t, file(t, "plain"), Options{}))
+	before := get(t, i, "/pid", 5*time.Second)
+	in := confine(t, i, harness.Quota{Memory: 32 << 20})
+	if got := get(t, i, "/grow", 10*time.Second); got != "" {
+		t.Errorf("it has %s", got)
+	}
+	until(t, "its end is seen", func() bool { return len(l.lines("")) > 0 })
+	if _, err := i.Agent("service"); err == nil {
+		t.Error("the agent of a dead service")
+	}
+	if err := in.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if in.Acted() == 0 {
+		t.Error("it has not acted")
+	}
+	if after := get(t, i, "/pid", 5*time.Second); after == "" || after == before {
+		t.Errorf("before %s, after %q", before, after)
+	}
+	if err := in.Heal(t.Context()); err != nil { // as after an error
+		t.Error(err)
+	}
+	if got := get(t, i, "/grow", 10*time.Second); got != "grown" {
+		t.Errorf("after the heal: %q", got)
+	}
+	if worn := quiesce(t, i); worn != "" {
+		t.Errorf("worn: %s", worn)
+	}
+	if got := l.lines(""); !slices.Equal(got, []string{"signal: killed, for want of memory"}) {
+		t.Errorf("exits %q", got)
+	}
+}
+
+func TestServiceThatStarvedAndIsLeftDownIsWorn(t *testing.T) {
+	t.Parallel()
+	i, l := running(t, open(t, file(t, "plain"), Options{}))
+	confine(t, i, harness.Quota{Memory: 16 << 20})
+	get(t, i, "/grow", 10*time.Second)
+	until(t, "its end is seen", func() bool { return len(l.lines("")) > 0 })
+	if worn := quiesce(t, i); worn != "the service is down" {
+		t.Errorf("worn: %q", worn)
+	}
+	// Whoever else kills it brings it back.
+	p, _ := i.Proc("service")
+	n, restart, err := p.Kill(t.Context())
+	if n != 0 || err != nil {
+		t.Errorf("killed %d, %v", n, err)
+	}
+	if none, err := p.Confine(t.Context(), harness.Quota{CPU: 10}); err != nil || none.Acted() != 0 || none.Heal(t.Context()) != nil {
+		t.Errorf("a quota on a service that is down: %v", err)
+	}
+	if err := restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, i, "/pid", 5*time.Second); got == "" {
+		t.Error("it does not answer")
+	}
+}
+
+func TestServiceThatHasEnoughIsNotTouched(t *testing.T) {
+	t.Parallel()
+	i, l := running(t, open(t, file(t, "plain"), Options{}))
+	before := get(t, i, "/pid", 5*time.Second)
+	in := confine(t, i, harness.Quota{Memory: 256 << 20})
+	if got := get(t, i, "/grow", 10*time.Second); got != "grown" {
+		t.Errorf("it has %q", got)
+	}
+	if err := in.Heal(t.Context()); err != nil || in.Acted() != 0 {
+		t.Errorf("acted %d, %v", in.Acted(), err)
+	}
+	if after := get(t, i, "/pid", 5*time.Second); after != before || len(l.lines("")) > 0 {
+		t.Errorf("before %s, after %s, exits %q", before, after, l.lines(""))
+	}
+}
+
 func TestPauseHoldsAnswersBack(t *testing.T) {
 	t.Parallel()
 	i, _ := running(t, open(t, file(t, "plain"), Options{}))
@@ -652,6 +761,52 @@ func TestPauseHoldsAnswersBack(t *testing.T) {
 	}
 	if worn := quiesce(t, i); worn != "" {
 		t.Errorf("worn: %s", worn)
+	}
+}
+
+// The clock of a service that is started again while it is moved is moved from the start.
+func TestClockOfTheServiceJumps(t *testing.T) {
+	t.Parallel()
+	if err := child.ClockFixed(); err != nil {
+		t.Skip(err)
+	}
+	i, _ := running(t, open(t, file(t, "plain"), Options{}))
+	p, _ := i.Proc("service")
+	is := func(want time.Duration, when string) {
+		t.Helper()
+		seconds, err := strconv.ParseInt(get(t, i, "/time", 5*time.Second), 10, 64)
+		if got := time.Until(time.Unix(seconds, 0)); err != nil || (got-want).Abs() > 30*time.Second {
+			t.Errorf("%s its clock is %s ahead, want %s, %v", when, got, want, err)
+		}
+	}
+	hour, err := p.Jump(t.Context(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is(time.Hour, "after a jump")
+	if n := hour.Acted(); n != 1 {
+		t.Errorf("acted on %d %s", n, hour.Unit)
+	}
+	_, restart, err := p.Kill(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	minute, err := p.Jump(t.Context(), -time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	is(59*time.Minute, "started again")
+	for _, in := range []harness.Injection{hour, minute} {
+		if err := in.Heal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is(0, "healed")
+	if worn := quiesce(t, i); worn != "its clock was moved" {
+		t.Errorf("worn: %q: what it remembers would meet the next case", worn)
 	}
 }
 

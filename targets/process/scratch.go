@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type scratch struct {
 
 const (
 	buryTime  = 20 * time.Second // for containers to be gone
+	sweepTime = 15 * time.Second // for all that a new harness finds
 	abortTime = 3 * time.Second  // for the same, when nobody waits
 )
 
@@ -85,33 +87,44 @@ func lockScratch(dir string) (scratch, error) {
 // remove removes the directory with what the stores hold beside it. It may be called
 // twice, and on a zero scratch. A cancelled ctx does not leave anything behind.
 func (s *scratch) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), buryTime)
+	return s.bury(context.WithoutCancel(ctx), nil)
+}
+
+// bury is remove for what a dead harness has left: it has no longer than ctx.
+func (s *scratch) bury(ctx context.Context, gone providers.Gone) error {
+	ctx, cancel := context.WithTimeout(ctx, buryTime)
 	defer cancel()
 	if s.dir == "" {
 		return nil
 	}
-	err := removeScratch(ctx, s.dir)
+	err := removeScratch(ctx, s.dir, gone)
 	s.lock.Close() // last: until then nobody sweeps it
 	s.dir = ""
 	return err
 }
 
-// removeScratch removes a directory, unless something is left that the directory tells of.
-func removeScratch(ctx context.Context, dir string) error {
-	if err := providers.Bury(ctx, dir); err != nil {
-		return err
+// removeScratch removes a directory, unless something is left that the directory tells of. That
+// is then the last to be tried again.
+func removeScratch(ctx context.Context, dir string, gone providers.Gone) error {
+	if err := providers.Bury(ctx, dir, gone); err != nil {
+		now := time.Now()
+		return errors.Join(fmt.Errorf("%s stays: %w", dir, err), os.Chtimes(dir, now, now))
 	}
 	return os.RemoveAll(dir)
 }
 
 // scratches calls f for each scratch directory of this user, with the identity of the
-// harness that made it.
+// harness that made it, those first at which nobody has been for longest.
 func scratches(parent string, f func(dir, harness string) error) error {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	type found struct {
+		dir, harness string
+		at           time.Time
+	}
+	var all []found
 	for _, e := range entries {
 		m := scratchName.FindStringSubmatch(e.Name())
 		if m == nil || !e.IsDir() {
@@ -122,29 +135,47 @@ func scratches(parent string, f func(dir, harness string) error) error {
 			continue // it was removed meanwhile
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == os.Geteuid() {
-			errs = append(errs, f(filepath.Join(parent, e.Name()), m[1]))
+			all = append(all, found{filepath.Join(parent, e.Name()), m[1], info.ModTime()})
 		}
+	}
+	slices.SortStableFunc(all, func(a, b found) int { return a.at.Compare(b.at) })
+	var errs []error
+	for _, x := range all {
+		errs = append(errs, f(x.dir, x.harness))
 	}
 	return errors.Join(errs...)
 }
 
 // buried calls bury for each scratch directory of a harness that has died, which it holds
-// meanwhile.
-func buried(parent string, bury func(s *scratch, harness string) error) error {
-	return scratches(parent, func(dir, harness string) error {
+// meanwhile. When ctx is over, the rest is left.
+func buried(ctx context.Context, parent string, bury func(s *scratch, harness string) error) error {
+	left := 0
+	err := scratches(parent, func(dir, harness string) error {
 		s, err := lockScratch(dir)
 		if err != nil {
 			return nil // its harness lives, or somebody else is at it
 		}
+		if ctx.Err() != nil {
+			left++
+			return s.lock.Close()
+		}
 		return bury(&s, harness)
 	})
+	if left > 0 {
+		err = errors.Join(err, fmt.Errorf("directories in %s that stay, as there was no time left: %d", parent, left))
+	}
+	return err
 }
 
 // sweep removes the directories of harnesses that have died, and ends what still runs of
-// them. It does what it can: nothing of it is in the way of a new harness.
-func sweep(ctx context.Context, parent string) {
-	_ = buried(parent, func(s *scratch, harness string) error {
-		return errors.Join(child.Sweep(harness), s.remove(ctx))
+// them. It does what it can in a bounded time: nothing of it is in the way of a new harness. The
+// error says what stays.
+func sweep(ctx context.Context, parent string) error {
+	ctx, cancel := context.WithTimeout(ctx, sweepTime)
+	defer cancel()
+	gone := providers.Gone{}
+	return buried(ctx, parent, func(s *scratch, harness string) error {
+		return errors.Join(child.Sweep(harness), s.bury(ctx, gone))
 	})
 }
 
@@ -161,6 +192,6 @@ func Abort() error {
 		if harness != own {
 			return nil
 		}
-		return removeScratch(ctx, dir)
+		return removeScratch(ctx, dir, nil)
 	}))
 }

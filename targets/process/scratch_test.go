@@ -2,6 +2,7 @@ package process
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/shakedown-go/shakedown/harness"
 	"github.com/shakedown-go/shakedown/harness/harnesstest"
+	"github.com/shakedown-go/shakedown/harness/journal"
 	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
@@ -55,7 +57,9 @@ func TestSweepRemovesOnlyWhatDeadHarnessesLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sweep(t.Context(), parent)
+	if err := sweep(t.Context(), parent); err != nil {
+		t.Error(err)
+	}
 	want := []string{"ashakedown-1-0-23", "shakedown-1-0-24", "shakedown-1-0-25", "shakedown-1-0-x", filepath.Base(s.dir), "shakedown-out"}
 	slices.Sort(want)
 	if got := listing(t, parent); !slices.Equal(got, want) {
@@ -70,6 +74,60 @@ func TestSweepRemovesOnlyWhatDeadHarnessesLeft(t *testing.T) {
 		}
 	}
 	if got := listing(t, parent); len(got) != len(want)-1 {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// When the time is up, the rest stays for the next, and what could not be removed is the last
+// that is tried then.
+func TestSweepIsBounded(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	began := time.Now().Add(-time.Hour)
+	dirs := []string{"shakedown-1-0-3", "shakedown-1-0-1", "shakedown-1-0-2"} // the oldest first
+	for i, name := range dirs {
+		dir := filepath.Join(parent, name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		at := began.Add(time.Duration(i) * time.Minute)
+		if err := os.Chtimes(dir, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	// Nothing can ever be undone in a server of which nothing is known.
+	id, err := journal.Write(filepath.Join(parent, dirs[0]), journal.Note{Engine: "none", Undo: [][]string{{"PING"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(parent, dirs[0]), began, began); err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	try := func() error {
+		return buried(ctx, parent, func(s *scratch, _ string) error {
+			if seen = append(seen, filepath.Base(s.dir)); len(seen) == 2 {
+				defer cancel()
+			}
+			return s.bury(ctx, nil)
+		})
+	}
+	err = try()
+	if err == nil || !strings.Contains(err.Error(), dirs[0]+" stays: journal: nothing is known") || !strings.Contains(err.Error(), "directories in "+parent+" that stay, as there was no time left: 1") {
+		t.Errorf("the error is %v", err)
+	}
+	if err := journal.Strike(filepath.Join(parent, dirs[0]), id); err != nil {
+		t.Fatal(err)
+	}
+	ctx = t.Context()
+	if err := try(); err != nil {
+		t.Error(err)
+	}
+	if want := []string{dirs[0], dirs[1], dirs[2], dirs[0]}; !slices.Equal(seen, want) {
+		t.Errorf("they were tried in the order %q, want %q", seen, want)
+	}
+	if got := listing(t, parent); len(got) != 0 {
 		t.Errorf("left: %q", got)
 	}
 }
@@ -136,6 +194,11 @@ func TestHarness(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := in.(*instance)
+	for _, q := range []harness.Quota{{Memory: 1 << 30}, {CPU: 100}} {
+		if _, err := (proc{i}).Confine(t.Context(), q); err != nil && !errors.Is(err, harness.ErrNotHere) {
+			t.Fatal(err)
+		}
+	}
 	fmt.Println("started", get(t, i, "/pid", 5*time.Second), get(t, i, "/spawn", 5*time.Second), s.scratch.dir)
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
@@ -214,6 +277,11 @@ func another(t *testing.T, env ...string) (cmd *exec.Cmd, abort func(), pids []i
 	return
 }
 
+// groupsOf returns the control groups of the harness whose directory that is.
+func groupsOf(dir string) []string {
+	return child.Groups(scratchName.FindStringSubmatch(filepath.Base(dir))[1])
+}
+
 func TestAbortLeavesNothing(t *testing.T) {
 	t.Parallel()
 	harnesstest.Within(t, 2*time.Second, func() time.Duration {
@@ -230,6 +298,9 @@ func TestAbortLeavesNothing(t *testing.T) {
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is still there: %v", dir, err)
+		}
+		if left := groupsOf(dir); len(left) > 0 {
+			t.Errorf("control groups are still there: %q", left)
 		}
 		return took
 	})
@@ -258,6 +329,7 @@ func TestNextOpenSweepsWhatAKilledHarnessLeft(t *testing.T) {
 		return errors.Is(err, os.ErrNotExist)
 	})
 	gone(t, pids[1])
+	until(t, "its control groups are gone", func() bool { return len(groupsOf(dir)) == 0 })
 	if err := child.Sweep(child.Harness()); err != nil {
 		t.Error(err)
 	}
@@ -282,6 +354,9 @@ func TestSupervisorEndsWhatAKilledHarnessLeft(t *testing.T) {
 			return errors.Is(err, os.ErrNotExist)
 		})
 		until(t, "the supervisor is gone", func() bool { return len(supervisors(t, cmd.Process.Pid)) == 0 })
+		if left := groupsOf(dir); len(left) > 0 {
+			t.Errorf("control groups are still there: %q", left)
+		}
 		return took
 	})
 }
@@ -329,11 +404,11 @@ func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
 	t.Parallel()
 	cmd, _, pids, dir := another(t)
 	tell := func(what string) {
-		if !strings.HasPrefix(what, "process ") && !strings.HasPrefix(what, "directory ") && !strings.HasPrefix(what, "container ") && !strings.HasPrefix(what, "shared memory ") {
+		if !strings.HasPrefix(what, "process ") && !strings.HasPrefix(what, "directory ") && !strings.HasPrefix(what, "container ") && !strings.HasPrefix(what, "shared memory ") && !strings.HasPrefix(what, "control group ") {
 			t.Errorf("told %q", what)
 		}
 	}
-	if err := Clean(t.Context(), tell); err != nil {
+	if err := Clean(t.Context(), tell, tell); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); err != nil {
@@ -344,7 +419,7 @@ func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	if err := Clean(t.Context(), tell); err != nil {
+	if err := Clean(t.Context(), tell, tell); err != nil {
 		t.Fatal(err)
 	}
 	// Another test's Open may have been there before us.
@@ -357,7 +432,7 @@ func TestCleanLeavesWhatBelongsToALivingHarness(t *testing.T) {
 		if strings.Contains(what, dir) {
 			t.Errorf("again: %s", what)
 		}
-	}); err != nil {
+	}, tell); err != nil {
 		t.Error(err)
 	}
 }
@@ -375,7 +450,7 @@ func TestCleanTellsOfDirectories(t *testing.T) {
 			t.Fatal(err)
 		}
 		var told []string
-		if err := Clean(t.Context(), func(what string) { told = append(told, what) }); err != nil {
+		if err := Clean(t.Context(), func(what string) { told = append(told, what) }, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {

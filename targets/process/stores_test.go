@@ -116,14 +116,18 @@ func TestSweepUndoesWhatADeadHarnessHasChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sweep(t.Context(), parent)
+	if err := sweep(t.Context(), parent); err == nil || !strings.Contains(err.Error(), dead+" stays: the redis at 127.0.0.1") {
+		t.Errorf("what stays is told as %v", err)
+	}
 	if got := listing(t, parent); len(got) != 1 {
 		t.Errorf("nothing was undone, and the journal is gone: %v", got)
 	}
 	if err := inj.Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	sweep(t.Context(), parent)
+	if err := sweep(t.Context(), parent); err != nil {
+		t.Error(err)
+	}
 	if got := limited(t, there); got != "0" {
 		t.Errorf("the limit is %s", got)
 	}

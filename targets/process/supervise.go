@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/shakedown-go/shakedown/targets/child"
+	"github.com/shakedown-go/shakedown/targets/providers"
 )
 
 const (
-	superviseTime = time.Minute // for all of it to be gone
-	superviseGap  = 100 * time.Millisecond
+	superviseTime = time.Minute            // for all of it to be gone
+	superviseGap  = 100 * time.Millisecond // between the first two tries
+	mostGap       = 5 * time.Second        // between two later ones
 )
 
 // Supervise is what a supervisor does: see Options. It waits on standard input until the
@@ -27,7 +29,7 @@ func Supervise(harness, parent string, stdin io.Reader) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), superviseTime)
 	defer cancel()
-	for {
+	for gap := superviseGap; ; gap = min(2*gap, mostGap) {
 		err, left := child.Sweep(harness), false
 		err = errors.Join(err, scratches(parent, func(dir, of string) error {
 			if of != harness {
@@ -38,13 +40,13 @@ func Supervise(harness, parent string, stdin io.Reader) error {
 				left = true // somebody else sweeps it, or it is gone
 				return nil
 			}
-			return s.remove(ctx)
+			return s.bury(ctx, nil)
 		}))
-		if err == nil && !left {
-			return nil
+		if !left && (err == nil || providers.Altered(err)) {
+			return err
 		}
 		select {
-		case <-time.After(superviseGap):
+		case <-time.After(gap):
 		case <-ctx.Done():
 			return errors.Join(err, ctx.Err())
 		}

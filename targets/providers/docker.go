@@ -163,6 +163,20 @@ func (d docker) Rung() string { return "docker@" + d.version }
 
 // Start implements Provider.
 func (d docker) Start(ctx context.Context, dir string, emit func(harness.Event)) (Dependency, error) {
+	s, err := d.serve(ctx, dir, emit)
+	if err != nil {
+		return nil, err
+	}
+	s.twin = func(ctx context.Context) (*server, error) { return d.serve(ctx, dir, emit) }
+	dep, err := d.depend(ctx, s)
+	if err != nil {
+		return nil, errors.Join(err, dep.Stop(ctx))
+	}
+	return dep, nil
+}
+
+// serve brings up the server in a container of its own.
+func (d docker) serve(ctx context.Context, dir string, emit func(harness.Event)) (*server, error) {
 	e, err := container.Connect(ctx, 0)
 	if err != nil {
 		return nil, err
@@ -173,28 +187,23 @@ func (d docker) Start(ctx context.Context, dir string, emit func(harness.Event))
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	s := &server{name: d.name, within: containerTime, gap: containerGap, ready: d.ready}
+	s := &server{name: d.name, within: containerTime, gap: containerGap, ready: d.ready, inside: c.Inside, fixed: container.ClockFixed()}
 	s.bury = func(ctx context.Context) error { return errors.Join(c.Remove(ctx), e.Close()) }
-	s.launch = func(ctx context.Context) (unit, error) {
+	s.launch = func(ctx context.Context) (unit, string, error) {
 		l, err := c.Start(ctx)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		addr, err := c.Addr(ctx)
 		if err != nil {
 			_, killed := l.Kill(ctx)
-			return nil, errors.Join(err, killed)
+			return nil, "", errors.Join(err, killed)
 		}
-		s.addr.Store(&addr)
-		return l, nil
+		return l, addr, nil
 	}
 	if err := s.up(ctx); err != nil {
 		return nil, errors.Join(err, s.bury(ctx))
 	}
 	s.within = againTime
-	dep, err := d.depend(ctx, s)
-	if err != nil {
-		return nil, errors.Join(err, dep.Stop(ctx))
-	}
-	return dep, nil
+	return s, nil
 }

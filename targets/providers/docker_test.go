@@ -432,7 +432,7 @@ func TestBuryRemovesWhatADeadRunHasLeft(t *testing.T) {
 			}
 		})
 	}
-	if err := Bury(t.Context(), dead); err != nil {
+	if err := Bury(t.Context(), dead, nil); err != nil {
 		t.Fatal(err)
 	}
 	if left := containers(t, dead); left != "" {

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,14 +60,20 @@ func (p embeddedRedis) Start(context.Context, string, func(harness.Event)) (Depe
 // embedded is a running miniredis. A restart makes a new instance: what a closed one
 // leaves behind makes blocking commands hang, and a crash loses the data anyway.
 type embedded struct {
-	port *child.Port
-	keys *keyspace
+	port  *child.Port
+	keys  *keyspace
+	looks atomic.Int64 // at the clock
 
 	mu     sync.Mutex // guards the rest
 	now    *miniredis.Miniredis
 	close  func(context.Context) error // nil while it is down
 	pauses int                         // in force on now
+	clock  *embeddedClock              // of now
+	ahead  time.Duration               // of the machine's clock
 	ended  bool
+
+	late      time.Duration // by which the clock has jumped while now is paused
+	lateEnded *atomic.Int64 // takes the keys that end by that
 }
 
 // up starts an instance whose keys expire as time passes; miniredis alone expires them
@@ -84,12 +91,15 @@ func (e *embedded) up() error {
 		}
 	}
 	srv := m.Server()
+	clock := &embeddedClock{m: m, last: time.Now(), ahead: e.ahead}
+	srv.SetPreHook(e.asked)
+	clock.tick()
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		expire(m, end)
+		clock.run(end)
 	}()
-	e.now, e.pauses = m, 0
+	e.now, e.pauses, e.clock, e.late = m, 0, clock, 0
 	e.close = func(ctx context.Context) error {
 		if e.pauses > 0 {
 			m.Unlock()
@@ -101,22 +111,6 @@ func (e *embedded) up() error {
 		return shut(ctx, func() { m.CtxCancel(); srv.Close() })
 	}
 	return nil
-}
-
-func expire(m *miniredis.Miniredis, end <-chan struct{}) {
-	t := time.NewTicker(expireEvery)
-	defer t.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-t.C:
-			now := time.Now()
-			m.FastForward(now.Sub(last))
-			last = now
-		case <-end:
-			return
-		}
-	}
 }
 
 // shut waits until an instance and its connections have ended.
@@ -196,6 +190,7 @@ func (e *embedded) Pause(ctx context.Context) (int, func(context.Context) error,
 		}
 		if e.pauses--; e.pauses == 0 {
 			m.Unlock()
+			e.resumed()
 		}
 		return nil
 	}, nil
@@ -204,6 +199,11 @@ func (e *embedded) Pause(ctx context.Context) (int, func(context.Context) error,
 // LimitFiles implements harness.Proc: its files are the harness's.
 func (e *embedded) LimitFiles(context.Context, int) (int, func(context.Context) error, error) {
 	return 0, nil, fmt.Errorf("an embedded store has no process of its own: %w", harness.ErrNotHere)
+}
+
+// Confine implements harness.Proc: its memory is the harness's, and so is its time.
+func (e *embedded) Confine(context.Context, harness.Quota) (harness.Injection, error) {
+	return harness.Injection{}, fmt.Errorf("an embedded store has no process of its own: %w", harness.ErrNotHere)
 }
 
 // hold takes the lock of an instance, which the command under way gives back.

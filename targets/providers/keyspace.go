@@ -294,12 +294,17 @@ func (k *keyspace) with(ctx context.Context, do func(context.Context, *redis.Con
 	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 0, 0, 0
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 2*time.Second, 5*time.Second, 5*time.Second
 	o.Protocol, o.DisableIdentity = 2, true
+	o.OnConnect = func(ctx context.Context, c *redis.Conn) error {
+		_ = c.ClientSetName(ctx, application).Err() // who may not do that may do other things
+		return nil
+	}
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	conn, err := redis.NewDialer(o)(ctx, "tcp", o.Addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })() // the client heeds no ctx while it reads
 	used := false
 	o.Dialer = func(context.Context, string, string) (net.Conn, error) {
 		if used {
@@ -312,5 +317,9 @@ func (k *keyspace) with(ctx context.Context, do func(context.Context, *redis.Con
 	defer client.Close()
 	c := client.Conn()
 	defer c.Close()
-	return do(ctx, c)
+	err = do(ctx, c)
+	if over := context.Cause(ctx); err != nil && over != nil {
+		return over // that is why
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package providers
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/shakedown-go/shakedown/harness/journal"
 )
 
 // pgData brings the rows of a database back to what they were at its first reset.
@@ -32,10 +35,15 @@ import (
 type pgData struct {
 	connect func(context.Context) (*pgx.Conn, error)
 	own     bool // the whole database is ours
+	// note notes on disk that there is a snapshot with a tag, for who removes it in our place, and
+	// returns what strikes that out; nil where the server ends with us.
+	note func(tag string) (strike func() error, err error)
 
 	mu      sync.Mutex // guards the rest
-	conn    *pgx.Conn  // nil before the first reset and where it was lost
-	restore string     // "" before the first reset
+	tag     string     // of our snapshot, "" before there is a note
+	strike  func() error
+	conn    *pgx.Conn // nil before the first reset and where it was lost
+	restore string    // "" before the first reset
 }
 
 const (
@@ -147,6 +155,14 @@ func endTransactions(ctx context.Context, conn *pgx.Conn) error {
 
 // take keeps all rows, and returns the batch that restores them.
 func (p *pgData) take(ctx context.Context, conn *pgx.Conn) (restore string, err error) {
+	if p.note != nil && p.strike == nil {
+		p.tag = rand.Text()
+		strike, err := p.note(p.tag)
+		if err != nil {
+			return "", err
+		}
+		p.strike = strike
+	}
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	if err != nil {
 		return "", err
@@ -165,6 +181,9 @@ func (p *pgData) take(ctx context.Context, conn *pgx.Conn) (restore string, err 
 		return "", err
 	}
 	if err := keep(ctx, tx, tables); err != nil {
+		return "", err
+	}
+	if _, err := tx.Exec(ctx, "COMMENT ON SCHEMA "+snapshotSchema+" IS "+literal(p.tag)); err != nil {
 		return "", err
 	}
 	if _, err := tx.Exec(ctx, restoreFunction(tables, sequences, p.own)); err != nil {
@@ -314,10 +333,34 @@ func literal(s string) string {
 	return "'" + s + "'"
 }
 
+// snapshotNote says how a snapshot is removed for a harness that has died, unless another one has
+// made its own since.
+func snapshotNote(url, tag string) journal.Note {
+	tagged := " FROM pg_catalog.pg_namespace WHERE nspname = '" + snapshotSchema + "' AND pg_catalog.obj_description(oid, 'pg_namespace') = " + literal(tag)
+	return journal.Note{
+		Engine: "postgres", URL: url, What: "schema " + snapshotSchema,
+		Undo: [][]string{{"DO " + literal("BEGIN IF EXISTS (SELECT"+tagged+") THEN DROP SCHEMA "+snapshotSchema+" CASCADE; END IF; END")}},
+		Read: [][]string{{"SELECT count(*)" + tagged}},
+		Was:  []string{"0"},
+	}
+}
+
 // forget removes the snapshot from the database.
 func (p *pgData) forget(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.drop(ctx); err != nil || p.strike == nil {
+		return err
+	}
+	err := p.strike()
+	if err == nil {
+		p.strike = nil
+	}
+	return err
+}
+
+// drop is forget while mu is held, but for the note.
+func (p *pgData) drop(ctx context.Context) error {
 	if p.restore == "" {
 		return nil
 	}

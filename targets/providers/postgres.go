@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/shakedown-go/shakedown/harness"
+	"github.com/shakedown-go/shakedown/harness/journal"
 	"github.com/shakedown-go/shakedown/targets/child"
 	"github.com/shakedown-go/shakedown/targets/spec"
 )
@@ -187,6 +188,7 @@ func newPGServer(s *server, dep spec.Dependency) *pgServer {
 		return pgConnect(ctx, s.Addr(), superuser, orSuperuser(dep.Database))
 	}
 	d.store = &store{command: pgCommand(d.data.connect), ours: s}
+	s.gauge = pgGauge{d.store.command}
 	return d
 }
 
@@ -241,7 +243,7 @@ func pgConnect(ctx context.Context, addr, user, database string) (*pgx.Conn, err
 	return pgx.ConnectConfig(ctx, cfg)
 }
 
-// application is what the harness's own sessions are called.
+// application is what the harness's own sessions and clients are called.
 const application = "shakedown"
 
 // pgCommand returns what runs statements, each on a connection of its own that a database
@@ -378,7 +380,11 @@ func (r remotePostgres) Start(ctx context.Context, dir string, _ func(harness.Ev
 		return nil, err
 	}
 	admin := &store{command: pgCommand(r.connect), journal: dir, engine: "postgres", url: r.url}
-	return &pgRemote{addr: r.addr(), data: pgData{connect: r.connect}, store: admin}, nil
+	note := func(tag string) (func() error, error) {
+		id, err := journal.Write(dir, snapshotNote(r.url, tag))
+		return func() error { return journal.Strike(dir, id) }, err
+	}
+	return &pgRemote{addr: r.addr(), data: pgData{connect: r.connect, note: note}, store: admin}, nil
 }
 
 type pgRemote struct {

@@ -299,6 +299,10 @@ func TestPostgresStopLeavesNothing(t *testing.T) {
 				if _, _, err := s.Kill(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				// As if that had been before it wrote there what memory it has.
+				if err := os.Remove(filepath.Join(dir, "data", "postmaster.pid")); err != nil {
+					t.Fatal(err)
+				}
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
@@ -492,7 +496,7 @@ func TestPostgresURL(t *testing.T) {
 	if !strings.HasPrefix(p.Rung(), "url@") {
 		t.Errorf("rung %s", p.Rung())
 	}
-	d, err := p.Start(t.Context(), scratch(t), nil)
+	d, err := p.Start(t.Context(), t.TempDir(), nil) // in which a journal stays
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,13 +95,14 @@ func Host(dep spec.Dependency) (string, error) {
 
 // Bury removes what stores hold beside their directories, when those are about to be
 // removed: dir is what they were started with by a harness that has died or is about to. In
-// servers that outlive it, it undoes what the journal there still holds.
-func Bury(ctx context.Context, dir string) error {
+// servers that outlive it, it undoes what the journal there still holds; what somebody else has
+// changed since is left as it is, and an error until Undo says so.
+func Bury(ctx context.Context, dir string, gone Gone) error {
 	servers, _ := os.ReadDir(dir)
 	for _, s := range servers {
 		removeSharedMemory(filepath.Join(dir, s.Name(), dataDir))
 	}
-	return errors.Join(undoAll(ctx, dir), container.Bury(ctx, dir))
+	return errors.Join(undoAll(ctx, dir, gone), container.Bury(ctx, dir))
 }
 
 // check returns the engine of a dependency and sets its Provide.

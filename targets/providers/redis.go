@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -49,6 +50,16 @@ type localRedis struct {
 func (l localRedis) Rung() string { return "local@" + l.version }
 
 func (l localRedis) Start(ctx context.Context, dir string, emit func(harness.Event)) (Dependency, error) {
+	s, err := l.serve(ctx, dir, emit)
+	if err != nil {
+		return nil, err
+	}
+	s.twin = func(ctx context.Context) (*server, error) { return l.serve(ctx, dir, emit) }
+	return newRedisServer(s), nil
+}
+
+// serve brings up one redis-server.
+func (l localRedis) serve(ctx context.Context, dir string, emit func(harness.Event)) (*server, error) {
 	dir, err := os.MkdirTemp(dir, "redis-")
 	if err != nil {
 		return nil, err
@@ -56,16 +67,23 @@ func (l localRedis) Start(ctx context.Context, dir string, emit func(harness.Eve
 	s := newLocal(l.name, dir, emit)
 	s.ready = pong
 	s.args = func(port int) child.Options {
-		return child.Options{Path: l.path, Args: []string{
-			"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--protected-mode", "no",
-			"--save", "", "--appendonly", "no", "--daemonize", "no",
-			"--dir", dir, "--loglevel", "warning",
-		}}
+		return child.Options{Path: l.path, Args: append([]string{
+			"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--daemonize", "no", "--dir", dir,
+		}, redisSettings()...)}
 	}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.bury(ctx))
 	}
-	return newRedisServer(&s.server), nil
+	return &s.server, nil
+}
+
+// redisSettings are those of every Redis of ours. What a replica is sent goes by no file, from
+// which the server would fetch it again when it is started anew, and is sent at once.
+func redisSettings() []string {
+	return []string{
+		"--protected-mode", "no", "--save", "", "--appendonly", "no", "--loglevel", "warning",
+		"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
+	}
 }
 
 // newRedisServer returns a dependency whose server runs and is ours alone.
@@ -73,19 +91,24 @@ func newRedisServer(s *server) *redisServer {
 	keys := &keyspace{own: true, exact: true, options: func() *redis.Options {
 		return &redis.Options{Addr: s.Addr()}
 	}}
-	return &redisServer{s, keys, &store{command: keys.command, ours: s}}
+	s.gauge = redisGauge{keys.command}
+	r := &redisServer{server: s, keys: keys}
+	r.store = &store{command: keys.command, ours: s, replicate: r.replicate}
+	return r
 }
 
 type redisServer struct {
 	*server
-	keys  *keyspace
-	store *store
+	keys   *keyspace
+	store  *store
+	resets atomic.Int64
 }
 
 func (r *redisServer) Store() (harness.Store, error) { return r.store, nil }
 
 func (r *redisServer) Reset(ctx context.Context) error {
 	r.refill()
+	r.resets.Add(1)
 	return r.keys.reset(ctx)
 }
 
@@ -94,10 +117,9 @@ func redisImage() image {
 	return image{
 		engine: "redis", names: []string{"redis:7"}, stand: "shakedown/redis:7", port: 6379,
 		versions: []string{"REDIS_VERSION", "REDIS_DOWNLOAD_URL"},
-		args: []string{"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no",
-			"--save", "", "--appendonly", "no", "--loglevel", "warning"},
-		ready:  pong,
-		depend: func(_ context.Context, s *server) (Dependency, error) { return newRedisServer(s), nil },
+		args:     append([]string{"redis-server", "--bind", "0.0.0.0"}, redisSettings()...),
+		ready:    pong,
+		depend:   func(_ context.Context, s *server) (Dependency, error) { return newRedisServer(s), nil },
 	}
 }
 

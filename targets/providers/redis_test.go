@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -316,7 +317,8 @@ func TestKeysExpireAsTimePasses(t *testing.T) {
 		m := miniredis.NewMiniRedis()
 		end := make(chan struct{})
 		defer close(end)
-		go expire(m, end)
+		c := &embeddedClock{m: m, last: time.Now()}
+		go c.run(end)
 		synctest.Wait()
 		const life = 151 * time.Millisecond // it ends between two ticks
 		if err := m.Set("k", "v"); err != nil {
@@ -331,6 +333,58 @@ func TestKeysExpireAsTimePasses(t *testing.T) {
 		if m.Exists("k") {
 			t.Errorf("the key is still there %s late", expireEvery)
 		}
+	})
+}
+
+// A miniredis whose clock jumps is like a Redis, where a time to live is the difference to a
+// time: what is left of it is more or less by as much, and is what it was when the clock is right.
+func TestEmbeddedClockJumps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := miniredis.NewMiniRedis()
+		c := &embeddedClock{m: m, last: time.Now()}
+		live := func(key string, ttl time.Duration) {
+			t.Helper()
+			if err := m.Set(key, "v"); err != nil {
+				t.Fatal(err)
+			}
+			if ttl > 0 {
+				m.SetTTL(key, ttl)
+			}
+		}
+		check := func(want map[string]time.Duration) {
+			t.Helper()
+			got := map[string]time.Duration{}
+			for _, key := range m.Keys() {
+				got[key] = m.TTL(key)
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("the keys have %v to live, want %v", got, want)
+			}
+		}
+		jump := func(by time.Duration, want int64) {
+			t.Helper()
+			if got := c.jump(by); got != want {
+				t.Errorf("a jump by %s ends %d keys, want %d", by, got, want)
+			}
+		}
+		live("short", time.Minute)
+		live("hour", time.Hour)
+		live("long", 3*time.Hour)
+		live("forever", 0)
+		jump(time.Hour, 2)
+		check(map[string]time.Duration{"long": 2 * time.Hour, "forever": 0})
+		live("meanwhile", time.Minute)
+		time.Sleep(time.Second)
+		jump(-time.Hour, 0)
+		check(map[string]time.Duration{"long": 3*time.Hour - time.Second, "forever": 0, "meanwhile": time.Hour + time.Minute - time.Second})
+
+		jump(-30*time.Minute, 0)
+		live("short", time.Minute)
+		check(map[string]time.Duration{"long": 3*time.Hour + 30*time.Minute - time.Second, "forever": 0,
+			"meanwhile": time.Hour + 31*time.Minute - time.Second, "short": time.Minute})
+		jump(30*time.Minute, 1)
+		check(map[string]time.Duration{"long": 3*time.Hour - time.Second, "forever": 0, "meanwhile": time.Hour + time.Minute - time.Second})
 	})
 }
 

@@ -2,7 +2,9 @@
 
 package providers
 
+import "iter"
+
 // removeSharedMemory does nothing here: the segment stays until the system restarts.
 func removeSharedMemory(string) {}
 
-func segment(string) (id int, there bool) { return 0, false }
+func segments(string) iter.Seq[int] { return func(func(int) bool) {} }

@@ -1,10 +1,12 @@
 package providers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +18,7 @@ import (
 const (
 	commandTime = 5 * time.Second  // for one command, connecting included
 	undoTime    = 15 * time.Second // until a server answers what it is asked after an undo: it may be recovering
-	takeTime    = 3 * time.Second  // until what it answers is what was before
+	takeTime    = 5 * time.Second  // until what it answers is what was set, or was before
 	undoGap     = 10 * time.Millisecond
 	buriedTime  = 3 * time.Second // the same, in a server of a run that has died
 )
@@ -90,12 +92,38 @@ func (c command) undo(ctx context.Context, n journal.Note) error {
 	}
 }
 
+// takes waits until a change reads as it should.
+func (c command) takes(ctx context.Context, read [][]string, set []string) error {
+	again := time.NewTicker(undoGap)
+	defer again.Stop()
+	for late := time.Now().Add(takeTime); ; {
+		got, err := c.all(ctx, read)
+		switch {
+		case err == nil && slices.Equal(got, set):
+			return nil
+		case err == nil:
+			err = fmt.Errorf("the settings do not take: they are %s, and should be %s", list(got), list(set))
+		default:
+			err = fmt.Errorf("read the settings back: %w", err)
+		}
+		if time.Now().After(late) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // store is a harness.Store.
 type store struct {
 	command
-	ours        *server // nil where the server outlives the harness
-	journal     string  // the directory of the journal of one that does
-	engine, url string  // of that one
+	ours        *server                                 // nil where the server outlives the harness
+	replicate   func(context.Context) (*replica, error) // nil where there can be none
+	journal     string                                  // the directory of the journal of one that does
+	engine, url string                                  // of that one
 
 	mu      sync.Mutex // guards changed
 	changed bool       // and not undone
@@ -114,7 +142,7 @@ func (s *store) Do(ctx context.Context, words ...string) ([]string, error) {
 // Change implements harness.Store.
 func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context.Context) error, err error) {
 	if !s.claim() {
-		return nil, errors.New("another fault is in force on the same server")
+		return nil, errInForce
 	}
 	owed := false
 	defer func() {
@@ -123,7 +151,7 @@ func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context
 		}
 	}()
 	do := command(func(ctx context.Context, words []string) ([]string, error) { return s.Do(ctx, words...) })
-	note := journal.Note{Engine: s.engine, URL: s.url, Undo: c.Undo, Read: c.Read}
+	note := journal.Note{Engine: s.engine, URL: s.url, Undo: c.Undo, Read: c.Read, Set: c.Set}
 	if note.Was, err = do.all(ctx, c.Read); err != nil {
 		return nil, err
 	}
@@ -133,7 +161,7 @@ func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context
 		}
 	}
 	undo := func(ctx context.Context) error {
-		// Not do: what is owed is paid while others wait for the server.
+		// Not do: whether the server serves is known to who calls this.
 		if err := s.within(commandTime).undo(ctx, note); err != nil {
 			return err
 		}
@@ -143,11 +171,33 @@ func (s *store) Change(ctx context.Context, c harness.Change) (heal func(context
 		}
 		return nil
 	}
-	if _, err := do.all(ctx, c.Do); err != nil {
+	_, err = do.all(ctx, c.Do)
+	if err == nil && c.Set != nil {
+		err = do.takes(ctx, c.Read, c.Set)
+	}
+	if err != nil {
 		owed = true // what was done of it
 		return nil, errors.Join(err, s.back(context.WithoutCancel(ctx), undo))
 	}
 	return func(ctx context.Context) error { return s.back(ctx, undo) }, nil
+}
+
+var errInForce = errors.New("another fault is in force on the same server")
+
+// Replicate implements harness.Store.
+func (s *store) Replicate(ctx context.Context) (harness.Replica, error) {
+	if s.replicate == nil {
+		return nil, fmt.Errorf("only a redis of ours has another that can take its place, with provide: local or docker: %w", harness.ErrNotHere)
+	}
+	if !s.claim() {
+		return nil, errInForce
+	}
+	r, err := s.replicate(ctx)
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	return r, nil
 }
 
 // back does something as soon as the server serves: of one that is not ours, that is now.
@@ -158,7 +208,7 @@ func (s *store) back(ctx context.Context, do func(context.Context) error) error 
 	return s.ours.back(ctx, do)
 }
 
-// claim reports whether nothing is changed: the one change would be in the way of what undoes
+// claim reports whether nothing is changed, and there is no replica: the one change would be in the way of what undoes
 // the other, or be taken for what was before.
 func (s *store) claim() bool {
 	s.mu.Lock()
@@ -174,22 +224,63 @@ func (s *store) release() {
 	s.changed = false
 }
 
-// undoAll undoes what the journal in a directory still holds. Of a server that does not
-// answer only the first note is tried: nobody is to wait long for one that has gone.
-func undoAll(ctx context.Context, dir string) error {
+// Gone are servers that did not answer, by their URLs, and why: in one go through many
+// journals none is waited for twice.
+type Gone map[string]error
+
+// Undo undoes what the journal in a directory still holds, in servers that outlive the harness
+// which wrote it and has died, or is about to. It returns what is undone, and what is left as
+// it is and done with, because somebody else has changed it since; an error says what still has
+// to be undone.
+func Undo(ctx context.Context, dir string, gone Gone) (undone, left []string, err error) {
+	err = eachNote(ctx, dir, gone, func(n journal.Note, err error) error {
+		var a *alteredError
+		switch {
+		case errors.As(err, &a):
+			left = append(left, a.Error())
+		case err == nil:
+			undone = append(undone, cmp.Or(n.What, "changed settings")+" of "+where(n))
+		default:
+			return err
+		}
+		return journal.Strike(dir, n.ID)
+	})
+	return undone, left, err
+}
+
+// undoAll is Undo where nobody is told: what somebody else has changed stays in the journal, for
+// one who can tell.
+func undoAll(ctx context.Context, dir string, gone Gone) error {
+	return eachNote(ctx, dir, gone, func(n journal.Note, err error) error {
+		if err != nil {
+			return err
+		}
+		return journal.Strike(dir, n.ID)
+	})
+}
+
+// eachNote undoes what each note of a journal tells of, and goes on with what came of it.
+func eachNote(ctx context.Context, dir string, gone Gone, then func(journal.Note, error) error) error {
+	if gone == nil {
+		gone = Gone{}
+	}
 	notes, err := journal.Read(dir)
 	errs := []error{err}
-	gone := map[string]bool{}
+	told := map[string]bool{}
 	for _, n := range notes {
-		if gone[n.URL] {
+		err := gone[n.URL]
+		if err != nil {
+			if !told[n.URL] {
+				told[n.URL] = true
+				errs = append(errs, err)
+			}
 			continue
 		}
-		if err := undoNote(ctx, n); err != nil {
-			gone[n.URL] = true
-			errs = append(errs, err)
-			continue
+		var a *alteredError
+		if err = undoNote(ctx, n); err != nil && !errors.As(err, &a) {
+			gone[n.URL], told[n.URL] = err, true
 		}
-		errs = append(errs, journal.Strike(dir, n.ID))
+		errs = append(errs, then(n, err))
 	}
 	return errors.Join(errs...)
 }
@@ -204,14 +295,102 @@ func undoNote(ctx context.Context, n journal.Note) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	host, err := e.host(n.URL)
-	if err != nil {
+	if _, err = e.host(n.URL); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, buriedTime)
 	defer cancel()
-	if err := c.within(buriedTime).undo(ctx, n); err != nil {
-		return fmt.Errorf("the %s at %s, as a run left it that has died: %w", n.Engine, host, err)
+	c = c.within(buriedTime)
+	if len(n.Set) > 0 {
+		now, err := c.answer(ctx, n.Read)
+		if err != nil {
+			return fmt.Errorf("%s, as a run left it that has died: %w", where(n), err)
+		}
+		if altered(n, now) {
+			return &alteredError{n, now}
+		}
+	}
+	if err := c.undo(ctx, n); err != nil {
+		return fmt.Errorf("%s, as a run left it that has died: %w", where(n), err)
 	}
 	return nil
+}
+
+// answer is all, again and again while there is time: the server may be recovering.
+func (c command) answer(ctx context.Context, commands [][]string) ([]string, error) {
+	again := time.NewTicker(undoGap)
+	defer again.Stop()
+	for {
+		got, err := c.all(ctx, commands)
+		if err == nil {
+			return got, nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// altered reports whether settings that a note tells of are now neither what they were nor what
+// the note's change has made of them, which may have been done or undone in part.
+func altered(n journal.Note, now []string) bool {
+	if len(now) != len(n.Was) || len(now) != len(n.Set) {
+		return true
+	}
+	for i, v := range now {
+		if v != n.Was[i] && v != n.Set[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// alteredError says that somebody else has changed what a dead run had changed.
+type alteredError struct {
+	note journal.Note
+	now  []string
+}
+
+func (e *alteredError) Error() string {
+	return fmt.Sprintf("%s: somebody has changed its settings since a run did that has died: they are %s, the run had set %s, and before they were %s",
+		where(e.note), list(e.now), list(e.note.Set), list(e.note.Was))
+}
+
+// Altered reports whether an error of Bury says no more than that somebody else has changed
+// settings since: to try again is of no use.
+func Altered(err error) bool {
+	switch x := err.(type) {
+	case *alteredError:
+		return true
+	case interface{ Unwrap() error }:
+		return Altered(x.Unwrap())
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(x.Unwrap(), func(err error) bool { return !Altered(err) })
+	}
+	return false
+}
+
+// list shows the first of some values.
+func list(values []string) string {
+	const most, long = 12, 80
+	var out []string
+	for _, v := range values[:min(len(values), most)] {
+		out = append(out, strconv.Quote(v[:min(len(v), long)]))
+	}
+	if len(values) > most {
+		out = append(out, "...")
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+// where names the server of a note, without what its URL may hold of secrets.
+func where(n journal.Note) string {
+	if e, known := engines()[n.Engine]; known && e.host != nil {
+		if host, err := e.host(n.URL); err == nil {
+			return fmt.Sprintf("the %s at %s", n.Engine, host)
+		}
+	}
+	return "a " + n.Engine
 }

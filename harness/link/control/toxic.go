@@ -74,7 +74,7 @@ var kinds = map[string]kind{
 	"reset_peer": {
 		[]attribute{{"timeout", 0, hour}},
 		func(a map[string]int64) harness.Toxic {
-			return harness.Toxic{Reset: true, Age: ms(a["timeout"]), Drop: a["timeout"] > 0, Refuse: a["timeout"] == 0}
+			return harness.Toxic{Refuse: true, Reset: true, Age: ms(a["timeout"]), Drop: a["timeout"] > 0}
 		},
 	},
 	"slicer": {

@@ -42,7 +42,7 @@ type force struct {
 	after  mark                 // ... and when that was done: from here on nothing passes untouched
 	behind []string             // streams on which nothing comes to it: an earlier one lets nothing pass
 	over   chan struct{}        // closed when it is in force no longer
-	ended  error                // harness.ErrExpired where its time to live was over, or why it could not be ended then
+	late   bool                 // its time to live was over
 	shared atomic.Pointer[mark] // from here on another, too, may have ended what ends
 	final  atomic.Pointer[mark]
 }
@@ -168,12 +168,20 @@ func (l *Link) down() bool {
 }
 
 // heal returns what ends a force. Where toxiproxy does not end it, the proxy is given up, so
-// that it is ended all the same.
+// that it is ended all the same. Where there has been none since its time to live was over, one
+// is asked for again: whether that can be had now is all that counts.
 func (l *Link) heal(f *force) func(context.Context) error {
 	return func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if err := cmp.Or(f.ended, l.lift(f)); err != nil {
+		err := l.lift(f)
+		if f.late {
+			if l.proxy == nil && !l.closed {
+				err = l.renew(false)
+			}
+			err = cmp.Or(err, harness.ErrExpired)
+		}
+		if err != nil {
 			return fmt.Errorf("link %s: %w", l.name, err)
 		}
 		return nil
@@ -190,7 +198,8 @@ func (l *Link) expire(f *force) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if slices.Contains(l.inForce, f) {
-		f.ended = cmp.Or(l.lift(f), harness.ErrExpired)
+		f.late = true
+		_ = l.lift(f) // what it could not do the heal tries again
 	}
 }
 

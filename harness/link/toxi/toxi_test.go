@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -423,6 +424,7 @@ func TestEffectOfAnotherIsNotClaimed(t *testing.T) {
 		for _, inj := range []harness.Injection{behind, hold, lag} {
 			heal(t, inj)
 		}
+		linktest.Expect(t, c, "hello") // it does not come to those below
 		c = dial(t, l.Addr())
 		roundTrip(t, c, "warm")
 		cut := disturb(t, l, harness.Toxic{Dir: harness.Down, Cut: true, CutAfter: 1 << 20})
@@ -430,7 +432,8 @@ func TestEffectOfAnotherIsNotClaimed(t *testing.T) {
 		ended(c)
 		c = dial(t, l.Addr())
 		down := disturb(t, l, harness.Toxic{Refuse: true, Close: true})
-		ended(c)
+		ended(c) // by the one or the other: it may have expired before
+		refused(t, l.Addr())
 		eventually(t, "that is counted", func() bool { return down.Acted() > 0 })
 		if n, m := cut.Acted(), expire.Acted(); n != 0 || m != 0 {
 			t.Errorf("of what another may have ended, %d were cut and %d expired", n, m)
@@ -458,6 +461,11 @@ func TestWhatToxiproxyCannotDo(t *testing.T) {
 		"do not come and go by themselves":       {Hold: true, On: time.Second, Off: time.Second},
 		"jitter is uniform":                      {Delay: 1, Jitter: 1, Dist: harness.Normal},
 		"cannot lose segments":                   {Loss: 0.1, RTO: time.Second},
+		"draws each jitter anew":                 {Delay: 1, Jitter: 1, Corr: 0.5},
+		"saves nothing up for a burst":           {Rate: 1, Burst: 1},
+		"rate of each connection by itself":      {Rate: 1, Joint: true},
+		"close them in good order":               {Refuse: true, Close: true, Orderly: true},
+		"cannot end connections of an age":       {Refuse: true, Reset: true, Age: 1},
 		"cannot let new connections hang":        {Hang: true},
 		"does not count connections":             {Refuse: true, Reset: true, Over: 1},
 		"cannot close one direction":             {Refuse: true, Close: true, Dir: harness.Up},
@@ -509,6 +517,60 @@ func TestTimeToLive(t *testing.T) {
 	})
 }
 
+// failing is a proxy from which nothing can be removed while it is to fail.
+type failing struct {
+	proxy
+	fail *atomic.Bool
+}
+
+func (f failing) remove(name string) error {
+	if f.fail.Load() {
+		return errors.New("not now")
+	}
+	return f.proxy.remove(name)
+}
+
+// What could not be ended when its time to live was over, and is ended by now, is no error any
+// more, whoever has ended it.
+func TestExpiryThatFailedIsMended(t *testing.T) {
+	t.Parallel()
+	for name, mend := range map[string]func(*testing.T, *Link, harness.Injection) error{
+		"by its heal":  func(*testing.T, *Link, harness.Injection) error { return nil },
+		"by another's": func(t *testing.T, _ *Link, other harness.Injection) error { return other.Heal(t.Context()) },
+		"by a reset":   func(_ *testing.T, l *Link, _ harness.Injection) error { return l.Reset() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := Embedded()
+			create, fail := e.create, new(atomic.Bool)
+			e.create = func(name, listen, upstream string) (proxy, error) {
+				if fail.Load() {
+					return nil, errors.New("nor one")
+				}
+				p, err := create(name, listen, upstream)
+				return failing{p, fail}, err
+			}
+			l := listen(t, e, serve(t, echo))
+			other := disturb(t, l, harness.Toxic{Dir: harness.Up, Delay: time.Millisecond})
+			fail.Store(true)
+			expired := disturb(t, l, harness.Toxic{Hold: true, TTL: 10 * time.Millisecond})
+			eventually(t, "there is no proxy", func() bool {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				return l.proxy == nil
+			})
+			fail.Store(false)
+			if err := mend(t, l, other); err != nil {
+				t.Error(err)
+			}
+			if err := expired.Heal(t.Context()); !errors.Is(err, harness.ErrExpired) {
+				t.Errorf("the heal says %v, want %v", err, harness.ErrExpired)
+			}
+			roundTrip(t, dial(t, l.Addr()), "hello")
+		})
+	}
+}
+
 // stalled opens a connection to a server that is mixed on which much is unread, so that toxiproxy
 // waits to write.
 func stalled(t *testing.T, l *Link) *net.TCPConn {
@@ -524,18 +586,28 @@ func stalled(t *testing.T, l *Link) *net.TCPConn {
 	return c
 }
 
+// interrupting is how many goroutines wait in toxiproxy until something that passes can be
+// interrupted, to change its toxics: some for good.
+func interrupting() int {
+	buf := make([]byte, 8<<20)
+	return strings.Count(string(buf[:runtime.Stack(buf, true)]), "toxics.(*ToxicStub).InterruptToxic(")
+}
+
 // hang lets a client with unread bytes go away during a call, until the call hangs, and
 // returns what it returned then. Now and then toxiproxy gets away with it.
 func hang(t *testing.T, l *Link, prepare func() (call func() error)) error {
 	t.Helper()
 	for range 10 {
 		call := prepare()
-		lost := l.engine.lost
+		lost, open := l.engine.lost, l.back.Stats().Open
 		c := stalled(t, l)
 		done := make(chan error, 1)
-		start := time.Now()
+		start, others := time.Now(), interrupting()
 		go func() { done <- call() }()
-		time.Sleep(while) // it waits for the stalled connection now
+		// It waits for the stalled connection then, unless what others do was seen.
+		for late := time.Now().Add(limit / 2); interrupting() <= others && time.Now().Before(late); {
+			time.Sleep(time.Millisecond)
+		}
 		c.Close()
 		err := <-done
 		if took := time.Since(start); took > limit+soon {
@@ -543,6 +615,11 @@ func hang(t *testing.T, l *Link, prepare func() (call func() error)) error {
 		}
 		if l.engine.lost > lost {
 			return err
+		}
+		// What is prepared next may hang where it meets the end of that connection, which
+		// toxiproxy may never come to.
+		for late := time.Now().Add(limit); l.back.Stats().Open > open && time.Now().Before(late); {
+			time.Sleep(time.Millisecond)
 		}
 	}
 	t.Fatal("toxiproxy did not hang in ten attempts")
@@ -605,7 +682,11 @@ func TestHangIsSurvived(t *testing.T) {
 
 		// While one is removed: it is healed all the same.
 		err = hang(t, l, func() func() error {
-			drip := disturb(t, l, harness.Toxic{Dir: harness.Down, Rate: 1 << 20})
+			slow := harness.Toxic{Dir: harness.Down, Rate: 1 << 20}
+			drip, err := l.Disturb(t.Context(), slow)
+			if err != nil { // it met what the attempt before has left, and the proxy is a new one now
+				drip = disturb(t, l, slow)
+			}
 			return func() error { return drip.Heal(t.Context()) }
 		})
 		if err != nil {

@@ -55,7 +55,7 @@ func translate(t harness.Toxic) (toxics []toxic, down bool, err error) {
 		if t.Drop {
 			add("timeout", map[string]int64{"timeout": ms(t.Expire)})
 		}
-		if t.Cut {
+		if t.Cut { // it closes in good order, whether or not that is asked for
 			add("limit_data", map[string]int64{"bytes": t.CutAfter})
 		}
 		if t.Reset {
@@ -86,21 +86,33 @@ func check(t harness.Toxic) error {
 	case t.Vary > 0 && t.Vary >= t.Slice:
 		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less", t.Slice, t.Vary)
 	case t.Age != 0:
-		return errors.New("toxiproxy cannot reset connections of an age so that it can be healed in time")
+		return errors.New("toxiproxy cannot end connections of an age so that it can be healed in time")
 	case t.TTL < 0 || t.TTL > harness.MaxTTL:
 		return fmt.Errorf("a time to live of %s: it must be from 0, which is none, to %s", t.TTL, harness.MaxTTL)
 	case t.On != 0 || t.Off != 0:
 		return errors.New("toxiproxy's toxics do not come and go by themselves")
 	case t.Dist != harness.Uniform:
 		return errors.New("toxiproxy's jitter is uniform")
-	case t.Loss != 0 || t.RTO != 0 || t.Corr != 0:
+	case t.Loss != 0 || t.RTO != 0:
 		return errors.New("toxiproxy cannot lose segments that are sent again")
+	case t.Corr != 0:
+		return errors.New("toxiproxy draws each jitter anew")
+	case t.Burst != 0:
+		return errors.New("toxiproxy saves nothing up for a burst")
+	case t.Joint:
+		return errors.New("toxiproxy bounds the rate of each connection by itself")
+	case t.Orderly && t.Refuse:
+		return errors.New("toxiproxy cannot accept new connections and close them in good order")
 	case t.Hang:
 		return errors.New("toxiproxy cannot let new connections hang")
 	case t.Over != 0:
 		return errors.New("toxiproxy does not count connections")
 	case t.Close && t.Dir != harness.Both:
 		return errors.New("toxiproxy cannot close one direction of a connection")
+	case t.Corrupt != 0 || t.Bits != 0:
+		return errors.New("toxiproxy cannot change bytes")
+	case t.Deaf:
+		return errors.New("toxiproxy cannot leave connects without an answer")
 	case t.Share > 0 && t.Share < 1:
 		return errors.New("toxiproxy draws anew which connections are meant, and by no seed")
 	case !bytes && !conns:
