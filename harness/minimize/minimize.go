@@ -31,7 +31,7 @@ const maxValues = 12
 func Minimize(ctx context.Context, c harness.Case, test Test, simpler Simpler) (least harness.Case, minimal bool, err error) {
 	m := &minimizer{ctx: ctx, best: c.Normalize(), test: test, seen: map[string]bool{}}
 	passes := []func(harness.Case) iter.Seq[harness.Case]{
-		oneLane, lanes, groups, schedules, arguments, values(simpler), labels,
+		oneLane, lanes, groups, schedules, calm, arguments, values(simpler), alike, labels,
 	}
 	m.rarer = true
 	m.try(once(m.best)) // a case that needs no repeats is played so much faster
@@ -288,6 +288,72 @@ func schedules(c harness.Case) iter.Seq[harness.Case] {
 	}
 }
 
+// calm waits in the place of a fault that is healed: all that it gave may have been time.
+func calm(c harness.Case) iter.Seq[harness.Case] {
+	return func(yield func(harness.Case) bool) {
+		for i, s := range c.Steps {
+			heal := slices.IndexFunc(c.Steps, func(h harness.Step) bool { return h.Verb == harness.VerbHeal && h.Name == s.Label })
+			if s.Verb != harness.VerbInject || heal < i {
+				continue
+			}
+			for _, span := range []time.Duration{shortest, 10 * shortest} {
+				waits := edit(c, heal, func(h *harness.Step) { *h = harness.Step{Verb: harness.VerbWait, For: span, Group: h.Group} })
+				if !yield(filter(waits, func(k int, _ harness.Step) bool { return k != i })) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// alike lets a call do what another does at the same time, where that makes the text shorter,
+// without what only the call has referred to: who presses on a service need not do so in several
+// ways.
+func alike(c harness.Case) iter.Seq[harness.Case] {
+	return func(yield func(harness.Case) bool) {
+		length := len(c.String())
+		for _, t := range c.Turns() {
+			for i := t[0]; i < t[1]; i++ {
+				for j := t[0]; j < t[1]; j++ {
+					was, other := c.Steps[i], c.Steps[j]
+					if i == j || was.Verb != harness.VerbCall || other.Verb != harness.VerbCall {
+						continue
+					}
+					same := edit(c, i, func(s *harness.Step) { s.Name, s.Args = other.Name, slices.Clone(other.Args) })
+					used := references(same)
+					same = filter(same, func(_ int, s harness.Step) bool {
+						return s.Verb != harness.VerbCall || used[s.Label] || !refers(was, s.Label)
+					})
+					if len(same.String()) < length && !yield(same) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// refers reports whether a step refers to what has a label.
+func refers(s harness.Step, label string) bool {
+	return slices.ContainsFunc(s.Args, func(a harness.Arg) bool { return slices.Contains(a.Value.References(), label) })
+}
+
+// references returns the labels that are referred to.
+func references(c harness.Case) map[string]bool {
+	used := map[string]bool{}
+	for _, s := range c.Steps {
+		if s.Verb == harness.VerbHeal {
+			used[s.Name] = true
+		}
+		for _, a := range s.Args {
+			for _, l := range a.Value.References() {
+				used[l] = true
+			}
+		}
+	}
+	return used
+}
+
 // arguments takes arguments away.
 func arguments(c harness.Case) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
@@ -328,18 +394,7 @@ func values(simpler Simpler) func(harness.Case) iter.Seq[harness.Case] {
 // labels takes away a label that nothing refers to.
 func labels(c harness.Case) iter.Seq[harness.Case] {
 	return func(yield func(harness.Case) bool) {
-		used := map[string]bool{}
-		for _, s := range c.Steps {
-			if s.Verb == harness.VerbHeal {
-				used[s.Name] = true
-			}
-			for _, a := range s.Args {
-				for _, l := range a.Value.References() {
-					used[l] = true
-				}
-			}
-		}
-		idle := c.Clone()
+		used, idle := references(c), c.Clone()
 		for i, s := range idle.Steps {
 			if !used[s.Label] {
 				idle.Steps[i].Label = ""

@@ -105,6 +105,16 @@ func TestMinimizeKeepsOnlyWhatIsNeeded(t *testing.T) {
 		{"calls for a while", func(c harness.Case) bool {
 			return slices.ContainsFunc(c.Steps, func(s harness.Step) bool { return s.Name == "list" && (s.For > 0 || s.Times() >= 4) })
 		}, "a list *4\n"},
+		{"time between two calls", func(c harness.Case) bool {
+			calls, time := 0, false
+			for _, s := range c.Steps {
+				time = time || calls > 0 && (s.Verb == harness.VerbHeal || s.Verb == harness.VerbWait)
+				if s.Verb == harness.VerbCall && (calls == 0 || time) {
+					calls++
+				}
+			}
+			return calls > 1
+		}, "a list\nwait 10ms\na get\n"},
 		{"a trigger", func(c harness.Case) bool {
 			return slices.ContainsFunc(c.Steps, func(s harness.Step) bool { return s.When.Least >= 3 })
 		}, "+ net/latency when=calls:pay>=3\n"},
@@ -127,6 +137,28 @@ func TestMinimizeKeepsOnlyWhatIsNeeded(t *testing.T) {
 				t.Errorf("minimal case (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Who presses on a service in two ways that do the same does so in one, and what only the other
+// way has needed goes with it.
+func TestMinimizeHasCallsBeAlike(t *testing.T) {
+	t.Parallel()
+	c := parse(t, "target test\nseed 3\no1: a create sku=\"s1\"\na list *4 &\nb pay order={{o1.id}} *4\n")
+	test := func(_ context.Context, c harness.Case, _ bool) (bool, error) {
+		n := len(c.Steps)
+		if n < 2 || c.Steps[n-2].Group == 0 || c.Steps[n-2].Group != c.Steps[n-1].Group || c.Steps[n-2].Name != "list" || len(c.Lanes()) < 2 {
+			return false, nil
+		}
+		order, _ := c.Steps[n-1].Args.Get("order")
+		return c.Steps[n-1].Name == "list" || n == 3 && order.Form == harness.FormRef, nil
+	}
+	got, minimal, err := minimize.Minimize(t.Context(), c, test, shorter)
+	if err != nil || !minimal {
+		t.Fatalf("minimal %v, error %v", minimal, err)
+	}
+	if diff := cmp.Diff("target test\nseed 3\na list &\nb list\n", got.String()); diff != "" {
+		t.Errorf("minimal case (-want +got):\n%s", diff)
 	}
 }
 
