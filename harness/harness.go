@@ -141,6 +141,11 @@ type Instance interface {
 	Stop(context.Context) error
 }
 
+// Spent is what Quiesce says where a fault was injected that leaves in a process what a heal
+// cannot take back, as times that it has written down by a clock that was moved. No later case is
+// to meet that, and there is nothing to doubt.
+const Spent = "a fault leaves something behind in it"
+
 // World is what faults and probes see of an instance.
 type World interface {
 	Link(name string) (Link, error)

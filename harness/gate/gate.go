@@ -67,7 +67,7 @@ func doubts(r *campaign.Result) []string {
 		say("%d of %d records are not whole: more was printed than could be kept", r.Cut, r.Records)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(r.Worn)) {
-		if reason != campaign.Ended {
+		if reason != campaign.Ended && reason != harness.Spent {
 			say("%d of %d epochs ended early: %s", r.Worn[reason], r.Epochs, reason)
 		}
 	}

@@ -14,7 +14,7 @@ func earned() *campaign.Result {
 	return &campaign.Result{
 		Cases:  100,
 		Epochs: 9, Records: 109,
-		Worn:    map[string]int{campaign.Ended: 2},
+		Worn:    map[string]int{campaign.Ended: 2, harness.Spent: 4},
 		Calls:   map[harness.Kind]int{harness.OK: 500},
 		Answers: map[string]campaign.Answers{"pay": {OK: 20, Others: map[string]int{"503": 80}}},
 		Faults:  map[string]campaign.Tally{"net/rst link=db": {Injected: 9, Acted: 3}},

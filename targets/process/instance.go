@@ -256,7 +256,7 @@ func (p proc) Jump(ctx context.Context, by time.Duration) (harness.Injection, er
 	}
 	n, err := p.i.move(ctx, by)
 	if err == nil { // what it remembers with a time of then would meet stores that are reset
-		p.i.wear("its clock was moved")
+		p.i.wear(harness.Spent)
 	}
 	return harness.Injection{
 		Heal: func(ctx context.Context) error {
