@@ -131,6 +131,8 @@ var rows = []struct {
 	{fault: "net/cut", args: []string{"after", "4", "how", "fin"}},
 	{fault: "net/cut", args: []string{"after", "3", "dir", "up", "how", "fin"}},
 	{fault: "net/rst"},
+	{fault: "net/rst", args: []string{"side", "client"}},
+	{fault: "net/rst", args: []string{"side", "server"}},
 	{fault: "net/refuse"},
 	{fault: "net/refuse", args: []string{"existing", "false"}},
 	{fault: "net/down"},

@@ -65,6 +65,7 @@ type Toxic struct {
 	Hang    bool          // new connections are accepted and then left alone until the heal, when they go on
 	Reset   bool          // connections that exist are reset now
 	Close   bool          // connections that exist are closed now, in good order; with a direction, the stream in that direction alone
+	Spare   Dir           // with Reset: who gets an end in good order instead, Up the dependency, Down the client; Both spares nobody
 	Age     time.Duration // with Refuse, Reset or Close: not at once, but so long after they came and the toxic did
 	Orderly bool          // with Refuse or Cut: in good order, and not by a reset
 	Over    int64         // Refuse, Hang, Reset and Close are only for connections beyond the oldest so many that are open; 0 is for all

@@ -312,6 +312,8 @@ func TestContradictionsAreNamed(t *testing.T) {
 		"a loss of 0 that is made up for after 1s":      {Hold: true, RTO: time.Second},
 		"but nothing is lost":                           {Hold: true, Corr: 0.5},
 		"but nothing is refused or cut":                 {Close: true, Orderly: true},
+		"side 1 is spared":                              {Close: true, Spare: harness.Up},
+		"side 3 is spared":                              {Reset: true, Spare: 3},
 		"a burst, or a rate of all connections":         {Hold: true, Joint: true},
 		"together, but no rate":                         {Hold: true, Burst: 1},
 		"2000000 kB at once":                            {Rate: 1, Burst: 2e6},

@@ -32,6 +32,7 @@ type conn struct {
 	server  *net.TCPConn // nil until the dependency has answered
 	aborted bool         // both sides get a reset, or are closed already
 	orderly bool         // aborted, but both sides get an end and no reset
+	spared  harness.Dir  // not orderly, but that side gets an end and no reset; Both is none
 }
 
 func newConn(l *Link, client *net.TCPConn, id uint64) *conn {
@@ -74,12 +75,13 @@ func (c *conn) serve() {
 	c.mu.Lock()
 	rst := !c.orderly && (c.aborted || !c.pipes[up].finished.Load() || !c.pipes[down].finished.Load())
 	c.aborted = true
+	spared := c.spared
 	c.mu.Unlock() // whoever aborts must not wait for the kernel
 	c.cancel()
-	for _, s := range []*net.TCPConn{c.client, c.server} {
+	for side, s := range map[harness.Dir]*net.TCPConn{harness.Down: c.client, harness.Up: c.server} {
 		switch {
 		case s == nil:
-		case rst:
+		case rst && side != spared:
 			reset(s)
 		default:
 			part(s)
@@ -196,6 +198,7 @@ func (c *conn) stop(by *toxic, orderly bool) {
 	c.aborted, c.orderly = true, orderly
 	if by != nil {
 		by.acted.Add(1)
+		c.spared = by.Spare
 	}
 	c.cancel()
 	for _, s := range []*net.TCPConn{c.client, c.server} {

@@ -51,6 +51,7 @@ func kinds() map[string]harness.Toxic {
 		"hang beyond some":      {Hang: true, Over: 2},
 		"reset beyond some":     {Refuse: true, Reset: true, Over: 2},
 		"reset":                 {Reset: true},
+		"reset of one side":     {Reset: true, Spare: harness.Down},
 		"reset of a share":      {Reset: true, Share: 0.5, Seed: 5},
 		"reset at an age":       {Refuse: true, Reset: true, Age: 2 * ms},
 		"close":                 {Close: true},

@@ -77,6 +77,8 @@ func check(t harness.Toxic) error {
 		return errors.New("new connections cannot be refused and hang as well")
 	case t.Reset && t.Close:
 		return errors.New("connections that exist cannot be reset and closed in good order as well")
+	case t.Spare > harness.Down || t.Spare != harness.Both && !t.Reset:
+		return fmt.Errorf("side %d is spared: it must be that of the dependency or of the client, and connections must be reset", t.Spare)
 	case t.Over < 0:
 		return fmt.Errorf("beyond %d connections: the number must not be negative", t.Over)
 	case t.Over > 0 && (t.Age > 0 || !t.Refuse && !t.Hang && !t.Reset && !t.Close):

@@ -381,6 +381,36 @@ func TestShareOfNewConnectionsIsRefused(t *testing.T) {
 	}
 }
 
+func TestResetSparesASide(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		spare          harness.Dir
+		client, server bool // gets a reset
+	}{"nobody": {harness.Both, true, true}, "the dependency": {harness.Up, true, false}, "the client": {harness.Down, false, true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seen := make(chan error, 1)
+			l := listen(t, serve(t, func(c *net.TCPConn) {
+				b := make([]byte, 1)
+				c.Read(b)
+				c.Write(b)
+				_, err := c.Read(b)
+				seen <- err
+			}))
+			c := dial(t, l.Addr())
+			roundTrip(t, c, "x")
+			acted(t, disturb(t, l, harness.Toxic{Reset: true, Spare: tt.spare}), 1, "connections")
+			_, err := ended(c)
+			if got := errors.Is(err, syscall.ECONNRESET); got != tt.client || !got && err != nil {
+				t.Errorf("the client sees %v", err)
+			}
+			if err := <-seen; errors.Is(err, syscall.ECONNRESET) != tt.server || !tt.server && err != io.EOF {
+				t.Errorf("the dependency sees %v", err)
+			}
+		})
+	}
+}
+
 func TestConnectionsOfAnAgeAreEnded(t *testing.T) {
 	t.Parallel()
 	const age = time.Second // of which the test takes little

@@ -465,6 +465,7 @@ func TestWhatToxiproxyCannotDo(t *testing.T) {
 		"saves nothing up for a burst":           {Rate: 1, Burst: 1},
 		"rate of each connection by itself":      {Rate: 1, Joint: true},
 		"close them in good order":               {Refuse: true, Close: true, Orderly: true},
+		"cannot reset one side":                  {Reset: true, Spare: harness.Up},
 		"cannot end connections of an age":       {Refuse: true, Reset: true, Age: 1},
 		"cannot let new connections hang":        {Hang: true},
 		"does not count connections":             {Refuse: true, Reset: true, Over: 1},

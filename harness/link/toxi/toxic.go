@@ -85,6 +85,8 @@ func check(t harness.Toxic) error {
 		return fmt.Errorf("a share of %v: it must be from 0 to 1", t.Share)
 	case t.Vary > 0 && t.Vary >= t.Slice:
 		return fmt.Errorf("pieces of %d bytes, give or take %d: that must be less", t.Slice, t.Vary)
+	case t.Spare != harness.Both:
+		return errors.New("toxiproxy cannot reset one side of a connection and close the other in good order")
 	case t.Age != 0:
 		return errors.New("toxiproxy cannot end connections of an age so that it can be healed in time")
 	case t.TTL < 0 || t.TTL > harness.MaxTTL:
