@@ -50,8 +50,7 @@ func Alive(harness string) bool {
 }
 
 // Sweep kills what is left of the trees of a harness that has died, and removes its control
-// groups. It leaves those of a
-// harness alone that runs.
+// groups. It leaves those of a harness alone that runs.
 func Sweep(harness string) error {
 	if !identities.MatchString(harness) {
 		return fmt.Errorf("%q is no harness", harness)
@@ -80,17 +79,12 @@ func Left(harness string) (out []Process) {
 // runs in this namespace of processes, whose numbers mean the same here, and belongs to a
 // user who is meant. So do those of which nothing but a control group is left.
 func Dead(user func(uid int) bool) (harnesses []string) {
-	here, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil {
-		return nil
-	}
 	for _, m := range alive(scan(0).procs) {
-		dir := "/proc/" + strconv.Itoa(m.pid)
-		info, err := os.Stat(dir)
+		info, err := os.Stat("/proc/" + strconv.Itoa(m.pid))
 		if err != nil || !user(int(info.Sys().(*syscall.Stat_t).Uid)) {
 			continue
 		}
-		if there, err := os.Readlink(dir + "/ns/pid"); err != nil || there != here {
+		if !here(m.pid) {
 			continue
 		}
 		if id := harnessOf(m.pid); id != "" && !Alive(id) && !slices.Contains(harnesses, id) {

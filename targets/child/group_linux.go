@@ -232,7 +232,7 @@ func (c *Child) dissolve(ctx context.Context) error {
 	}
 	var errs []error
 	for _, g := range c.groups.made {
-		errs = append(errs, g.remove(ctx, func(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }))
+		errs = append(errs, g.remove(ctx))
 	}
 	c.groups = groups{gone: true}
 	return errors.Join(errs...)
@@ -347,10 +347,17 @@ func (g *group) processes() (pids []int) {
 	return pids
 }
 
-// remove removes the group as soon as what is in it has ended, of which it tells.
-func (g *group) remove(ctx context.Context, tell func(pid int)) error {
+// remove removes the group as soon as what is in it has ended. What is in it still is ended, unless
+// it runs in another namespace of processes: there may be a harness, too. Quotas are lifted, by which
+// a process ends as slowly as it lives.
+func (g *group) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
 	defer cancel()
+	for _, controller := range []string{memory, cpu} {
+		if g.controls(controller) {
+			_ = g.unlimit(controller) // it may be gone by now
+		}
+	}
 	for {
 		err := os.Remove(g.dir)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -358,16 +365,38 @@ func (g *group) remove(ctx context.Context, tell func(pid int)) error {
 		}
 		left := g.processes()
 		for _, pid := range left {
-			tell(pid)
+			if m, there := readMember(pid); there && here(pid) {
+				_ = m.signal(syscall.SIGKILL)
+			}
 		}
 		if wait(ctx, poll) != nil {
-			return fmt.Errorf("the control group stays, with processes %v: %w", left, err)
+			return fmt.Errorf("the control group stays, with processes %v: %w", states(left), err)
 		}
 	}
 }
 
+// states returns processes with their names and states, as far as they are there.
+func states(pids []int) (out []string) {
+	for _, pid := range pids {
+		name, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		m, _ := readMember(pid)
+		out = append(out, fmt.Sprintf("%d %s %c", pid, bytes.TrimSpace(name), m.state))
+	}
+	return out
+}
+
+// here reports whether a process runs in this namespace of processes.
+func here(pid int) bool {
+	ours, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return false
+	}
+	its, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/pid")
+	return err == nil && its == ours
+}
+
 // removeTime bounds the wait for a group whose processes are being ended to be empty.
-const removeTime = 2 * time.Second
+const removeTime = 5 * time.Second
 
 // place is where a process is in a hierarchy of groups.
 type place struct {
@@ -483,7 +512,7 @@ func removeGroups(harness string) error {
 	var errs []error
 	everyGroup(func(g *group, of string) {
 		if of == harness {
-			errs = append(errs, g.remove(context.Background(), func(int) {}))
+			errs = append(errs, g.remove(context.Background()))
 		}
 	})
 	return errors.Join(errs...)
